@@ -1,0 +1,19 @@
+//! THE SERVER. One [`Client`] is a cloneable handle around a channel of typed [`Request`]s; tasks own the connections.
+
+pub mod body_structure;
+pub mod command;
+pub mod connect;
+pub mod frame;
+pub mod gate;
+pub mod options;
+pub mod pool;
+pub mod request;
+pub mod response;
+pub mod sasl;
+pub mod session;
+pub mod token;
+pub mod transport;
+
+pub use options::{Credentials, Options, Tls};
+pub use pool::Client;
+pub use request::{Answer, Class, Command, Done, FetchItem, Request, Target};

@@ -1,0 +1,107 @@
+//! Which connection does what: the [`Client`], its few connections, and the place that is kept free for watching.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::options::Options;
+use super::request::{Answer, Class, Command, Done, Request, Target};
+use super::response::Data;
+use crate::error::{Error, Result};
+use crate::mail::mailbox_name::MailboxName;
+
+/// What the server is, as learnt at login.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Server {
+    /// Capabilities after login, upper-case.
+    pub capabilities: Vec<String>,
+    /// What ID told: name, version and so on.
+    pub id: Vec<(String, String)>,
+    /// NAMESPACE: personal, other users', shared; (prefix in wire form, delimiter).
+    pub namespaces: [Vec<(Vec<u8>, Option<u8>)>; 3],
+}
+
+impl Server {
+    /// Does the server offer it? `name` upper-case.
+    pub fn offers(&self, name: &str) -> bool {
+        self.capabilities.iter().any(|c| c == name)
+    }
+}
+
+/// Counters since the start, for status and for tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Octets read from sockets (after TLS, before inflating).
+    pub bytes_in: u64,
+    /// Octets written to sockets.
+    pub bytes_out: u64,
+    /// Commands sent.
+    pub commands: u64,
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections opened since the start.
+    pub logins: u64,
+}
+
+/// Something that the server said without being asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The mailbox that the connection has selected.
+    pub mailbox: Option<MailboxName>,
+    /// What.
+    pub data: Data,
+}
+
+/// A cloneable handle around the channel of requests.
+#[derive(Clone, Debug)]
+pub struct Client {
+    requests: mpsc::UnboundedSender<Request>,
+    server: Arc<Server>,
+}
+
+impl Client {
+    /// Connects and logs in once, so that a wrong password or host is known at once; further connections are made
+    /// when they are needed. What the server says unasked goes to `events`.
+    pub async fn connect(_options: Options, _events: mpsc::UnboundedSender<Event>) -> Result<Self> {
+        Err(Error::offline("stub"))
+    }
+
+    /// A client whose requests go to `requests`: for model servers and recorders.
+    pub fn from_channel(requests: mpsc::UnboundedSender<Request>, server: Server) -> Self {
+        Self { requests, server: Arc::new(server) }
+    }
+
+    /// What the server is.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    /// Sends a command; its answers come on the receiver, `Answer::Done` last. A dropped channel is a lost connection.
+    pub fn send(&self, target: Target, command: Command, class: Class, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
+        let (answers, receiver) = mpsc::unbounded_channel();
+        // A closed channel drops `answers`, and the receiver sees the end without Done.
+        let _ = self.requests.send(Request { target, command, class, limit, answers });
+        receiver
+    }
+
+    /// Sends a command and collects its answers.
+    pub async fn run(&self, target: Target, command: Command, class: Class, limit: u64) -> Result<(Vec<Data>, Done)> {
+        let mut receiver = self.send(target, command, class, limit);
+        let mut rows = Vec::new();
+        while let Some(answer) = receiver.recv().await {
+            match answer {
+                Answer::Data(data) => rows.push(data),
+                Answer::Done(done) => return done.map(|done| (rows, done)),
+            }
+        }
+        Err(Error::offline("connection closed"))
+    }
+
+    /// Lets what is in flight finish (at most a second), sends LOGOUT on each connection and closes it.
+    pub async fn close(&self) {}
+}

@@ -1,0 +1,121 @@
+//! The seam between the account and the wire: typed requests and their answers. A model server, a recorder or a
+//! fault injector can sit at the far end of the channel.
+
+use tokio::sync::mpsc;
+
+use super::response::{Code, Data};
+use crate::error::Result;
+use crate::mail::mailbox_name::MailboxName;
+use crate::mail::section::Section;
+use crate::mail::uid::{UidSet, UidValidity};
+
+/// Where a command must run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// On any connection.
+    Account,
+    /// On a connection that has this mailbox selected. With `validity`, a mailbox whose UIDVALIDITY is another
+    /// answers `Error::Stale` and the command is not sent.
+    Mailbox {
+        /// The mailbox.
+        name: MailboxName,
+        /// The UIDVALIDITY that the UIDs of the command belong to.
+        validity: Option<UidValidity>,
+    },
+}
+
+/// How much will come back, so that small answers never wait behind big ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Metadata and small reads; goes over a compressed connection where there is one.
+    Small,
+    /// Bytes of messages in large windows.
+    Bulk,
+}
+
+/// What a FETCH asks for. UID is always asked for as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FetchItem {
+    /// FLAGS.
+    Flags,
+    /// INTERNALDATE.
+    InternalDate,
+    /// RFC822.SIZE.
+    Size,
+    /// ENVELOPE.
+    Envelope,
+    /// BODYSTRUCTURE.
+    BodyStructure,
+    /// MODSEQ, RFC 7162 (only where CONDSTORE is offered).
+    ModSeq,
+    /// EMAILID and THREADID, RFC 8474 (only where OBJECTID is offered).
+    ObjectId,
+    /// `BODY.PEEK[section]`, whole or `<offset.count>`: count 1 to 2^31-1, offset inside the part.
+    Body(Section, Option<(u64, u32)>),
+}
+
+/// A command of one exchange. Sequence numbers are never used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// NOOP: is the connection alive, and what is new.
+    Noop,
+    /// LIST of all mailboxes of all namespaces (`LIST "" "*"`, and for each other prefix), with RETURN
+    /// (SPECIAL-USE SUBSCRIBED CHILDREN) where LIST-EXTENDED is offered, else LIST and LSUB.
+    List,
+    /// STATUS (MESSAGES UIDNEXT UIDVALIDITY UNSEEN, HIGHESTMODSEQ where CONDSTORE is offered).
+    Status(MailboxName),
+    /// SELECT or EXAMINE of the target, again, for fresh UIDVALIDITY, UIDNEXT, EXISTS, HIGHESTMODSEQ.
+    Select,
+    /// UID FETCH of these UIDs; answered by `Data::Fetch` rows whose UID is in the set.
+    Fetch {
+        /// Whose. Longer sets than a command line takes are split by the session into pipelined commands.
+        uids: UidSet,
+        /// What of them.
+        items: Vec<FetchItem>,
+        /// CHANGEDSINCE, RFC 7162.
+        changed_since: Option<u64>,
+    },
+    /// UID SEARCH ALL, by ESEARCH where offered; answered by one `Data::Search`.
+    SearchAll,
+    /// GETQUOTAROOT.
+    QuotaRoot(MailboxName),
+    /// MYRIGHTS.
+    MyRights(MailboxName),
+    /// GETACL.
+    GetAcl(MailboxName),
+    /// GETMETADATA of all private and shared entries (DEPTH infinity), RFC 5464.
+    GetMetadata(MailboxName),
+}
+
+/// A command on its way, and where its answers go.
+#[derive(Debug)]
+pub struct Request {
+    /// Where.
+    pub target: Target,
+    /// What.
+    pub command: Command,
+    /// How much will come.
+    pub class: Class,
+    /// Octets of literals and lines that may come back before the exchange is failed as `TooBig`.
+    pub limit: u64,
+    /// Each answer, then one `Answer::Done`. A dropped receiver never stops a command half-way.
+    pub answers: mpsc::UnboundedSender<Answer>,
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub enum Answer {
+    /// Untagged data that belongs to this command.
+    Data(Data),
+    /// The end, exactly once.
+    Done(Result<Done>),
+}
+
+/// How an exchange ended well (NO and BAD are errors).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Response code of the tagged OK.
+    pub code: Option<Code>,
+    /// For commands with a mailbox target: what SELECT said, newest.
+    pub selected: Option<super::response::Selected>,
+}

@@ -1,0 +1,60 @@
+//! Flags and keywords, RFC 9051 section 2.3.2.
+
+use std::fmt;
+
+/// A set of flags as the server spells them, sorted, without repetition. Comparison of names is case-insensitive,
+/// as on most servers (FACTS: not on Stalwart, where two spellings would be two keywords; the first wins here).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags(Vec<Box<str>>);
+
+impl Flags {
+    /// The set of these flags. Bytes that are not UTF-8 are kept as U+FFFD: such a keyword can be seen, not set.
+    pub fn from_wire<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut flags: Vec<Box<str>> =
+            names.into_iter().filter(|n| !n.is_empty()).map(|n| String::from_utf8_lossy(n).into()).collect();
+        flags.sort_unstable_by_key(|f| f.to_ascii_lowercase());
+        flags.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
+        Self(flags)
+    }
+
+    /// Is the flag set? `name` in any case, with its backslash where it has one.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|f| f.eq_ignore_ascii_case(name))
+    }
+
+    /// The flags, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// Keywords only: what has no backslash.
+    pub fn keywords(&self) -> impl Iterator<Item = &str> {
+        self.iter().filter(|f| !f.starts_with('\\'))
+    }
+}
+
+/// Separated by a space, as `user.imap.flags` shows them.
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, flag) in self.iter().enumerate() {
+            if n > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(flag)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_sorted_once_each_whatever_the_case() {
+        let flags = Flags::from_wire([&b"\\Seen"[..], b"$Forwarded", b"\\seen", b""]);
+        assert_eq!(flags.to_string(), "$Forwarded \\Seen");
+        assert!(flags.contains("\\SEEN") && !flags.contains("Seen"));
+        assert_eq!(flags.keywords().collect::<Vec<_>>(), ["$Forwarded"]);
+    }
+}

@@ -1,0 +1,99 @@
+//! The MIME tree of a message, whoever took it apart: the server (BODYSTRUCTURE) or `mail::mime`.
+
+use super::header;
+use super::section::PartPath;
+
+/// A parameter list as it stands in the header: names lower-case, values raw (quotes removed, neither RFC 2231 nor
+/// RFC 2047 decoded).
+pub type Params = Vec<(Box<str>, Vec<u8>)>;
+
+/// Content-Transfer-Encoding, RFC 2045 section 6, and what older mail uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// 7bit, 8bit, binary, none, and everything unknown: the bytes are the content.
+    Identity,
+    /// base64.
+    Base64,
+    /// quoted-printable.
+    QuotedPrintable,
+    /// x-uuencode and its other spellings.
+    Uuencode,
+}
+
+impl Encoding {
+    /// The encoding of this name, in any case, blanks around it ignored.
+    pub fn parse(name: &[u8]) -> Self {
+        match name.trim_ascii().to_ascii_lowercase().as_slice() {
+            b"base64" => Self::Base64,
+            b"quoted-printable" => Self::QuotedPrintable,
+            b"x-uuencode" | b"uuencode" | b"x-uue" | b"uue" => Self::Uuencode,
+            _ => Self::Identity,
+        }
+    }
+}
+
+/// One node of the MIME tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where it is: `[2, 1]` is `BODY[2.1]`. The root has the empty path, except a root that is no multipart: its
+    /// body is `[1]`. For a multipart it is the prefix of its children's paths. For an attached message (`Message`)
+    /// it is the path of the `message/rfc822` part; the root of what is inside continues from there by the same
+    /// rules (RFC 9051 section 6.4.5.1).
+    pub path: PartPath,
+    /// Media type, lower-case; `text` when missing.
+    pub media: Box<str>,
+    /// Media subtype, lower-case; `plain` when missing.
+    pub subtype: Box<str>,
+    /// Content-Type parameters.
+    pub params: Params,
+    /// Content-Disposition: the kind in lower-case, and its parameters.
+    pub disposition: Option<(Box<str>, Params)>,
+    /// Content-ID, with its angle brackets; empty when there is none.
+    pub content_id: Box<str>,
+    /// Content-Transfer-Encoding of the body.
+    pub encoding: Encoding,
+    /// Length of the encoded body in octets. From a server a hint (FACTS 7.2 row 7), from `mail::mime` exact.
+    pub octets: u64,
+    /// What is in it.
+    pub body: Body,
+}
+
+/// What is in a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Content.
+    Leaf,
+    /// Parts, in order; never empty.
+    Multipart(Vec<Part>),
+    /// `message/rfc822` or `message/global`, not encoded: an attached message and the root of its tree.
+    Message(Box<Part>),
+}
+
+impl Part {
+    /// Is it of this type?
+    pub fn is(&self, media: &str, subtype: &str) -> bool {
+        &*self.media == media && &*self.subtype == subtype
+    }
+
+    /// `text/plain` and so on.
+    pub fn mime_type(&self) -> String {
+        format!("{}/{}", self.media, self.subtype)
+    }
+
+    /// The name that the sender gave: `filename` of the disposition, else `name` of the type; RFC 2231 and RFC 2047
+    /// decoded, otherwise as it is (not yet fit for a file system). `None` when there is none or it is empty.
+    pub fn filename(&self) -> Option<String> {
+        let disposition = self.disposition.as_ref().and_then(|(_, params)| header::parameter(params, "filename"));
+        disposition.or_else(|| header::parameter(&self.params, "name")).filter(|n| !n.is_empty())
+    }
+
+    /// The charset parameter in lower-case; `None` when there is none.
+    pub fn charset(&self) -> Option<String> {
+        header::parameter(&self.params, "charset").map(|c| c.to_ascii_lowercase()).filter(|c| !c.is_empty())
+    }
+
+    /// Was it sent as an attachment?
+    pub fn is_attachment(&self) -> bool {
+        self.disposition.as_ref().is_some_and(|(kind, _)| &**kind == "attachment")
+    }
+}

@@ -1,0 +1,119 @@
+//! Nodes and their inode numbers: a value with pack and unpack, no table, no counts, nothing to leak.
+//!
+//! ```text
+//! 63            48 47                                16 15             0
+//! | mailbox id    | UID                                | entry          |
+//! ```
+//! Mailbox id 0 is the account itself, UID 0 the mailbox itself. The root is inode 1, as FUSE has it.
+
+use crate::mail::uid::Uid;
+
+/// A mailbox as this mount numbers it: 1 to 65535. A mailbox whose UIDVALIDITY changed gets a new one, so an old
+/// inode number can never mean other mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MailboxId(pub u16);
+
+/// An entry of a message: 0 the message's own directory, otherwise see `tree::entries`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(pub u16);
+
+/// An inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ino(pub u64);
+
+/// The root directory's inode number.
+pub const ROOT: Ino = Ino(1);
+
+/// Views of the whole account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AccountView {
+    /// `.imapfs/`
+    Control,
+    /// `.imapfs/status`
+    Status,
+}
+
+/// Views of one mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MailboxView {
+    /// `.eml/`: the messages flat, as files.
+    Eml,
+    /// `.messages.tsv`
+    Table,
+}
+
+/// Everything that can have an inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Node {
+    /// The mount's root.
+    Root,
+    /// A view of the account.
+    AccountView(AccountView),
+    /// A mailbox's directory.
+    Mailbox(MailboxId),
+    /// A view of a mailbox.
+    MailboxView(MailboxId, MailboxView),
+    /// A message's directory (`EntryId(0)`) or something in it.
+    Entry(MailboxId, Uid, EntryId),
+}
+
+impl Node {
+    /// A message's directory.
+    pub fn message(mailbox: MailboxId, uid: Uid) -> Self {
+        Node::Entry(mailbox, uid, EntryId(0))
+    }
+
+    /// The inode number of this node.
+    pub fn pack(self) -> Ino {
+        let (mailbox, uid, entry) = match self {
+            Node::Root => (0, 0, 1),
+            Node::AccountView(AccountView::Control) => (0, 0, 2),
+            Node::AccountView(AccountView::Status) => (0, 0, 3),
+            Node::Mailbox(mailbox) => (mailbox.0, 0, 0),
+            Node::MailboxView(mailbox, MailboxView::Eml) => (mailbox.0, 0, 1),
+            Node::MailboxView(mailbox, MailboxView::Table) => (mailbox.0, 0, 2),
+            Node::Entry(mailbox, uid, entry) => (mailbox.0, uid.get(), entry.0),
+        };
+        Ino(u64::from(mailbox) << 48 | u64::from(uid) << 16 | u64::from(entry))
+    }
+
+    /// The node with this inode number; `None` for a number that none has.
+    pub fn unpack(ino: Ino) -> Option<Self> {
+        let mailbox = (ino.0 >> 48) as u16;
+        let uid = Uid::new((ino.0 >> 16) as u32);
+        let entry = ino.0 as u16;
+        match (mailbox, uid, entry) {
+            (0, None, 1) => Some(Node::Root),
+            (0, None, 2) => Some(Node::AccountView(AccountView::Control)),
+            (0, None, 3) => Some(Node::AccountView(AccountView::Status)),
+            (0, _, _) => None,
+            (mailbox, None, 0) => Some(Node::Mailbox(MailboxId(mailbox))),
+            (mailbox, None, 1) => Some(Node::MailboxView(MailboxId(mailbox), MailboxView::Eml)),
+            (mailbox, None, 2) => Some(Node::MailboxView(MailboxId(mailbox), MailboxView::Table)),
+            (_, None, _) => None,
+            (mailbox, Some(uid), entry) => Some(Node::Entry(MailboxId(mailbox), uid, EntryId(entry))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_root_is_one() {
+        assert_eq!(Node::Root.pack(), ROOT);
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_is_one_node_and_a_node_one_number(raw in any::<u64>(), small in 0u64..9, high in 0u64..3) {
+            for ino in [Ino(raw), Ino(raw & 0xffff_ffff_0000), Ino(high << 48 | small)] {
+                if let Some(node) = Node::unpack(ino) {
+                    prop_assert_eq!(node.pack(), ino);
+                }
+            }
+        }
+    }
+}

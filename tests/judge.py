@@ -22,6 +22,7 @@ when there is none. Classes, the hard ones first:
 """
 import argparse
 import collections
+import copy
 import email
 import email.policy
 import hashlib
@@ -73,12 +74,19 @@ def loose(text):
 class Leaf:
     def __init__(self, part):
         self.type = part.get_content_type()
+        if not re.fullmatch(r"[^\s/]+/[^\s/]+", self.type) or self.type.startswith("multipart/"):
+            self.type = "text/plain"  # RFC 2045 section 5.2; and a multipart in which no boundary occurs
         self.broken = False
+        encoding = str(part.get("Content-Transfer-Encoding", "")).lower()
+        plain_encoding = re.sub(r"\([^)]*\)|;.*|\"", "", encoding).strip()
+        if plain_encoding != encoding:
+            part = copy.copy(part)
+            del part["Content-Transfer-Encoding"]
+            part["Content-Transfer-Encoding"] = encoding = plain_encoding
         data = part.get_payload(decode=True)
         if data is None:
-            data = str(part.get_payload()).encode("utf-8", "replace")
+            data = str(part.get_payload()).encode("utf-8", "surrogateescape")
         self.data = data
-        encoding = str(part.get("Content-Transfer-Encoding", "")).lower()
         self.encoded = bool(re.search("base64|quoted|uu", encoding))
         raw = part.get_payload()
         if "base64" in encoding and isinstance(raw, str):
@@ -86,7 +94,7 @@ class Leaf:
             self.broken = not re.fullmatch(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", raw)
         elif self.encoded:
             self.broken = True  # quoted-printable and uuencode have many readings
-        self.is_text = part.get_content_maintype() == "text"
+        self.is_text = self.type.startswith("text/")
         attached = part.get_content_disposition() == "attachment" or part.get_filename() is not None
         self.as_text = self.is_text and not attached
         self.texts = texts(data, part.get_content_charset()) if self.is_text else []

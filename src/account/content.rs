@@ -272,7 +272,8 @@ async fn fetch_piece(client: &Client, object: &Object, range: Range<u64>) -> Res
     let length = object.length();
     let known = length.octets();
     if range.end < known {
-        let octets = fetch_body(client, object, Some((range.start, range.end - range.start)), range.end - range.start).await?;
+        let octets =
+            fetch_body(client, object, Some((range.start, range.end - range.start)), range.end - range.start).await?;
         let want = range.end - range.start;
         return if octets.len() as u64 == want { Ok(octets) } else { Err(short(want, octets.len())) };
     }
@@ -339,11 +340,14 @@ async fn fetch_rows(
 }
 
 fn bodies<'a>(rows: Vec<Data>, locator: &'a Locator) -> impl Iterator<Item = BodyRow> + 'a {
-    rows.into_iter().filter_map(|row| if let Data::Fetch(row) = row { Some(row) } else { None })
+    rows.into_iter()
+        .filter_map(|row| if let Data::Fetch(row) = row { Some(row) } else { None })
         .filter(|row| row.uid == Some(locator.uid))
         .flat_map(|row| row.bodies)
 }
 
 fn take_body(rows: &[BodyRow], section: &Section, origin: Option<u64>) -> Option<Bytes> {
-    rows.iter().find(|row| row.section.as_ref() == Some(section) && row.origin == origin).and_then(|row| row.data.clone())
+    rows.iter()
+        .find(|row| row.section.as_ref() == Some(section) && row.origin == origin)
+        .and_then(|row| row.data.clone())
 }

@@ -43,7 +43,8 @@ where
                         let _landing = landing;
                         work.await
                     });
-                    let flight = task.map(|end| end.unwrap_or_else(|e| Err(Error::Local(e.to_string().into())))).boxed();
+                    let flight =
+                        task.map(|end| end.unwrap_or_else(|e| Err(Error::Local(e.to_string().into())))).boxed();
                     let flight = flight.shared();
                     flights.insert(key, flight.clone());
                     flight

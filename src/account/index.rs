@@ -54,8 +54,13 @@ struct Known {
 impl Index {
     /// An index that knows nothing. What happens to it goes to `changes`.
     pub fn new(id: MailboxId, name: MailboxName, changes: Changes) -> Self {
-        let known =
-            Known { mailbox: Mailbox::default(), checked: None, flags_checked: None, changed: SystemTime::now(), void: false };
+        let known = Known {
+            mailbox: Mailbox::default(),
+            checked: None,
+            flags_checked: None,
+            changed: SystemTime::now(),
+            void: false,
+        };
         Self { id, name, known: Mutex::new(known), changes }
     }
 
@@ -164,17 +169,16 @@ impl Index {
 
     /// Asks STATUS whether anything changed.
     async fn is_current(&self, client: &Client) -> Result<bool> {
-        let (rows, _) =
-            client.run(Target::Account, Command::Status(self.name.clone()), Class::Small, ROW_MAX).await?;
+        let (rows, _) = client.run(Target::Account, Command::Status(self.name.clone()), Class::Small, ROW_MAX).await?;
         let status = rows.into_iter().find_map(|row| match row {
             Data::MailboxStatus(name, items) if name == self.name => Some(items),
             _ => None,
         });
         let known = self.lock();
         let flags_due = known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL);
-        Ok(status.and_then(opened_by_status).is_some_and(|now| {
-            known.mailbox.is_current(&now) && (now.highest_modseq.is_some() || !flags_due)
-        }))
+        Ok(status
+            .and_then(opened_by_status)
+            .is_some_and(|now| known.mailbox.is_current(&now) && (now.highest_modseq.is_some() || !flags_due)))
     }
 
     /// SELECTs it, for what is true now.

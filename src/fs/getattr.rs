@@ -6,7 +6,6 @@ use super::{Attr, Entry, Fs, IMMUTABLE_TTL, Kind, MESSAGE_TTL};
 use crate::account::Message;
 use crate::error::Result;
 use crate::mail::envelope::Summary;
-use crate::tree::entries::{DIRECTORY, RAW};
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
 
 const DIRECTORY_PERM: u16 = 0o700;
@@ -36,12 +35,12 @@ impl Fs {
                 let table = self.table(id).await?;
                 file(node, table.len() as u64, nanos(self.account.changed(Some(id))?), Duration::ZERO)
             }
-            Node::Entry(id, uid, entry @ (DIRECTORY | RAW)) => {
+            Node::Entry(id, uid, entry @ (EntryId::DIRECTORY | EntryId::RAW)) => {
                 self.message_entry(id, &*self.account.summary(id, uid).await?, entry)
             }
             Node::Entry(id, uid, entry) => {
                 let message = self.account.message(id, uid).await?;
-                if !message.entries.is_directory(entry) {
+                if !message.entry(entry)?.content.is_directory() {
                     self.account.size(&message, entry).await?;
                 }
                 self.part_entry(&message, entry)?
@@ -53,7 +52,7 @@ impl Fs {
     pub(super) fn message_entry(&self, mailbox: MailboxId, summary: &Summary, entry: EntryId) -> Entry {
         let node = Node::Entry(mailbox, summary.uid, entry);
         let mtime = i128::from(summary.internal_date) * 1_000_000_000;
-        if entry == DIRECTORY {
+        if entry == EntryId::DIRECTORY {
             directory(node, mtime, MESSAGE_TTL)
         } else {
             file(node, summary.size, mtime, MESSAGE_TTL)
@@ -64,7 +63,7 @@ impl Fs {
     pub(super) fn part_entry(&self, message: &Message, entry: EntryId) -> Result<Entry> {
         let node = Node::Entry(message.mailbox, message.summary.uid, entry);
         let mtime = i128::from(message.summary.internal_date) * 1_000_000_000;
-        if message.entries.is_directory(entry) {
+        if message.entry(entry)?.content.is_directory() {
             return Ok(directory(node, mtime, IMMUTABLE_TTL));
         }
         Ok(match message.known_size(entry) {

@@ -2,7 +2,6 @@
 
 use super::{Entry, Fs};
 use crate::error::{Error, Result};
-use crate::tree::entries::{DIRECTORY, RAW};
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
 use crate::tree::views::{is_litter, parse_eml_name};
 
@@ -20,11 +19,11 @@ impl Fs {
             }
             Node::MailboxView(mailbox, MailboxView::Eml) => {
                 let name = parse_eml_name(name).ok_or(Error::NotFound)?;
-                self.lookup_message(mailbox, name, RAW).await
+                self.lookup_message(mailbox, name, EntryId::RAW).await
             }
             Node::Entry(mailbox, uid, directory) => {
                 let message = self.account.message(mailbox, uid).await?;
-                if !message.entries.is_directory(directory) {
+                if !message.entry(directory)?.content.is_directory() {
                     return Err(Error::NotDirectory);
                 }
                 let found = message.entries.lookup(directory, name).ok_or(Error::NotFound)?;
@@ -47,7 +46,7 @@ impl Fs {
                 return self.entry(Node::MailboxView(id, view)).await;
             }
             if self.options.names.parse(name).is_some() {
-                return self.lookup_message(id, name, DIRECTORY).await;
+                return self.lookup_message(id, name, EntryId::DIRECTORY).await;
             }
         }
         if !is_litter(name) {

@@ -6,7 +6,6 @@ use super::{DirEntry, Entry, Fs, Handle};
 use crate::account::Message;
 use crate::error::{Error, Result};
 use crate::mail::envelope::Summary;
-use crate::tree::entries::{DIRECTORY, RAW};
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
 use crate::tree::views::format_eml_name;
 
@@ -53,15 +52,16 @@ impl Fs {
             }
             Node::Entry(id, uid, entry) => {
                 let message = self.account.message(id, uid).await?;
-                let Some(info) = message.entries.get(entry).filter(|_| message.entries.is_directory(entry)) else {
+                let info = message.entry(entry)?;
+                if !info.content.is_directory() {
                     return Err(Error::NotDirectory);
-                };
+                }
                 let parent = match entry {
-                    DIRECTORY => self.mailbox_node(Some(id)),
+                    EntryId::DIRECTORY => self.mailbox_node(Some(id)),
                     _ => Node::Entry(id, uid, info.parent),
                 };
-                let listed = |e: &&_| self.options.show_views || is_listed(e);
-                let entries = message.entries.children(entry).filter(listed).map(|e| e.id).collect();
+                let children = message.entries.children(entry).into_iter();
+                let entries = children.filter(|e| e.listed || self.options.show_views).map(|e| e.id).collect();
                 (parent, Content::Message { message, entries })
             }
             Node::AccountView(AccountView::Control) => (Node::Root, Content::Control),
@@ -125,18 +125,18 @@ impl Fs {
                 (Some((name, node)), _) => (name.clone(), self.quick_entry(*node).await?),
                 (None, Some(id)) => {
                     let summary = messages.get(at - names.len()).ok_or(Error::NotFound)?;
-                    (self.options.names.format(summary), self.message_entry(*id, summary, DIRECTORY))
+                    (self.options.names.format(summary), self.message_entry(*id, summary, EntryId::DIRECTORY))
                 }
                 (None, None) => return Err(Error::NotFound),
             },
             Content::Eml { mailbox, messages } => {
                 let summary = messages.get(at).ok_or(Error::NotFound)?;
                 let name = format_eml_name(&self.options.names.format(summary));
-                (name, self.message_entry(*mailbox, summary, RAW))
+                (name, self.message_entry(*mailbox, summary, EntryId::RAW))
             }
             Content::Message { message, entries } => {
                 let info = entries.get(at).and_then(|id| message.entries.get(*id)).ok_or(Error::NotFound)?;
-                (info.name.clone(), self.part_entry(message, info.id)?)
+                (info.name.to_string(), self.part_entry(message, info.id)?)
             }
             Content::Control => {
                 let view = AccountView::Status;
@@ -165,8 +165,4 @@ impl Fs {
     pub fn releasedir(&self, handle: Handle) {
         self.directories.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
     }
-}
-
-fn is_listed(entry: &crate::tree::entries::EntryInfo) -> bool {
-    entry.listed
 }

@@ -3,9 +3,9 @@
 
 use super::Fs;
 use crate::error::{Error, Result};
-use crate::tree::attributes::{self, Attribute};
-use crate::tree::entries::DIRECTORY;
-use crate::tree::node::{Ino, Node};
+use crate::tree::attributes::{Attributes, mailbox_attributes, message_attributes, part_attributes};
+use crate::tree::entries::part;
+use crate::tree::node::{EntryId, Ino, Node};
 
 impl Fs {
     /// The value of an attribute. Errors: `NoAttribute`.
@@ -19,20 +19,28 @@ impl Fs {
         Ok(self.attributes(ino, None).await?.into_iter().map(|a| a.0.to_string()).collect())
     }
 
-    async fn attributes(&self, ino: Ino, name: Option<&str>) -> Result<Vec<Attribute>> {
+    async fn attributes(&self, ino: Ino, name: Option<&str>) -> Result<Attributes> {
         let node = Self::node(ino)?;
         if let Some(mailbox) = self.mailbox_of(node) {
             return match mailbox {
-                Some(id) => Ok(attributes::mailbox_attributes(&self.account.mailbox_info(id, name).await?)),
-                None => Ok(Vec::new()),
+                Some(id) => Ok(mailbox_attributes(&self.account.mailbox_info(id, name).await?)),
+                None => Ok(Attributes::new()),
             };
         }
-        let Node::Entry(id, uid, entry) = node else { return Ok(Vec::new()) };
+        let Node::Entry(id, uid, entry) = node else { return Ok(Attributes::new()) };
         let place = self.account.place(id)?;
-        if entry == DIRECTORY {
-            return Ok(attributes::message_attributes(&*self.account.summary(id, uid).await?, &place));
+        let of_message = || async { Ok(message_attributes(&*self.account.summary(id, uid).await?, &place.origin())) };
+        if entry == EntryId::DIRECTORY {
+            return of_message().await;
+        }
+        if entry == EntryId::RAW {
+            // The message as a file: all that the message has, and its type.
+            let mut all = of_message().await?;
+            all.push(("user.mime_type", "message/rfc822".to_owned()));
+            return Ok(all);
         }
         let message = self.account.message(id, uid).await?;
-        Ok(attributes::part_attributes(&message.summary, &place, &message.entries, entry))
+        let content = &message.entry(entry)?.content;
+        Ok(part_attributes(content, part(&message.root, entry), uid, &place.origin()))
     }
 }

@@ -238,7 +238,10 @@ fn metadata(cursor: &mut Cursor<'_>) -> Vec<(String, Option<Vec<u8>>)> {
 }
 
 /// A list of names and values, the values strings or NIL.
-fn pairs(cursor: &mut Cursor<'_>, name: impl Fn(std::borrow::Cow<'_, [u8]>) -> String) -> Vec<(String, Option<Vec<u8>>)> {
+fn pairs(
+    cursor: &mut Cursor<'_>,
+    name: impl Fn(std::borrow::Cow<'_, [u8]>) -> String,
+) -> Vec<(String, Option<Vec<u8>>)> {
     let mut pairs = Vec::new();
     if cursor.enter() {
         while !cursor.at_close() {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A set of flags as the server spells them, sorted, without repetition. Comparison of names is case-insensitive,
-/// as on most servers (FACTS: not on Stalwart, where two spellings would be two keywords; the first wins here).
+/// as on most servers (not on Stalwart, where two spellings are two keywords: the first wins here).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags(Vec<Box<str>>);
 

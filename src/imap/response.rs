@@ -246,8 +246,7 @@ impl Response {
             return (response, odd);
         }
         if tag != b"*" {
-            let keyword = String::from_utf8_lossy(tag).to_ascii_uppercase();
-            return (Response::Untagged(Data::Other(keyword)), Some("neither untagged nor an outcome"));
+            return (Response::Untagged(untagged::other(tag)), Some("neither untagged nor an outcome"));
         }
         let (data, odd) = untagged::parse(cursor);
         (Response::Untagged(data), odd)

@@ -23,8 +23,13 @@ pub fn parse(mut cursor: Cursor<'_>) -> (Data, Option<&'static str>) {
     };
     match data {
         Ok(data) => (data, None),
-        Err(odd) => (Data::Other(String::from_utf8_lossy(&keyword).into_owned()), odd),
+        Err(odd) => (other(&keyword), odd),
     }
+}
+
+/// Data with this keyword, as much of it as can be a keyword.
+pub(super) fn other(keyword: &[u8]) -> Data {
+    Data::Other(text(&keyword[..keyword.len().min(64)]).to_ascii_uppercase())
 }
 
 /// Data that is not understood, with a reason when it should have been.
@@ -60,8 +65,9 @@ fn named(keyword: &[u8], cursor: &mut Cursor<'_>) -> Understood {
             Data::MailboxStatus(name, status_items(cursor))
         }
         b"NAMESPACE" => Data::Namespace(namespaces(cursor)),
-        b"SEARCH" => Data::Search(search(cursor)),
-        b"ESEARCH" => Data::Search(esearch(cursor)),
+        // Half understood it would look like a mailbox with fewer messages.
+        b"SEARCH" => Data::Search(search(cursor).ok_or(Some("SEARCH with what is no number"))?),
+        b"ESEARCH" => Data::Search(esearch(cursor).ok_or(Some("ESEARCH without a sensible set, or of another mailbox"))?),
         b"FLAGS" => Data::Flags(flags(cursor)),
         b"VANISHED" => {
             let earlier = cursor.words().iter().any(|w| w.eq_ignore_ascii_case(b"EARLIER"));
@@ -179,18 +185,18 @@ fn namespaces(cursor: &mut Cursor<'_>) -> Namespaces {
     })
 }
 
-fn search(cursor: &mut Cursor<'_>) -> SearchResult {
+fn search(cursor: &mut Cursor<'_>) -> Option<SearchResult> {
     let mut result = SearchResult::default();
     let mut uids = Vec::new();
     while !cursor.at_close() {
         if cursor.at_open() {
             result.modseq = search_modseq(cursor).or(result.modseq);
-        } else if let Some(number) = cursor.number() {
-            uids.extend(uid(number));
+        } else {
+            uids.extend(uid(cursor.number()?));
         }
     }
     result.all = uids.into_iter().collect();
-    result
+    Some(result)
 }
 
 /// `(MODSEQ n)` behind the numbers, RFC 7162 section 3.1.5.
@@ -202,12 +208,17 @@ fn search_modseq(cursor: &mut Cursor<'_>) -> Option<u64> {
     }
 }
 
-fn esearch(cursor: &mut Cursor<'_>) -> SearchResult {
+/// `None` for the answer to a search over several mailboxes, RFC 7377.
+fn esearch(cursor: &mut Cursor<'_>) -> Option<SearchResult> {
     let mut result = SearchResult::default();
     if cursor.at_open() {
-        let words = cursor.words();
-        let tag = words.chunks_exact(2).find(|pair| pair[0].eq_ignore_ascii_case(b"TAG"));
-        result.tag = tag.map(|pair| pair[1].to_vec());
+        for pair in cursor.words().chunks_exact(2) {
+            match pair[0].to_ascii_uppercase().as_slice() {
+                b"TAG" => result.tag = Some(pair[1].to_vec()),
+                b"MAILBOX" => return None,
+                _ => {}
+            }
+        }
     }
     while !cursor.at_close() {
         let Some(name) = cursor.string() else { continue };
@@ -217,16 +228,19 @@ fn esearch(cursor: &mut Cursor<'_>) -> SearchResult {
             b"MAX" => result.max = cursor.number(),
             b"COUNT" => result.count = cursor.number(),
             b"MODSEQ" => result.modseq = cursor.number(),
-            b"ALL" => result.all = cursor.string().and_then(|set| UidSet::parse(&set)).unwrap_or_default(),
-            // (range set), RFC 9394: the window that was asked for.
+            b"ALL" => result.all = UidSet::parse(&cursor.string()?)?,
+            // (range set), RFC 9394: the window that was asked for; NIL when nothing is in it.
             b"PARTIAL" => {
-                let set = cursor.words().into_iter().nth(1);
-                result.all = set.and_then(|set| UidSet::parse(&set)).unwrap_or_default();
+                let outside = cursor.depth();
+                cursor.enter();
+                cursor.skip();
+                result.all = cursor.string().map_or(Some(UidSet::new()), |set| UidSet::parse(&set))?;
+                cursor.leave(outside);
             }
             _ => cursor.skip(),
         }
     }
-    result
+    Some(result)
 }
 
 fn id(cursor: &mut Cursor<'_>) -> Vec<(String, Option<Vec<u8>>)> {

@@ -186,6 +186,7 @@ fn present<const N: usize>(attributes: [(&'static str, Option<String>); N]) -> A
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::envelope::Envelope;
     use crate::mail::part::{Body, Encoding};
 
     const ORIGIN: Origin<'_> = Origin {
@@ -241,18 +242,12 @@ mod tests {
     #[test]
     fn a_message_has_what_is_known_of_it_and_no_escapes() {
         let message = Summary {
-            uid: uid(),
-            internal_date: 0,
-            size: 99,
-            flags: Flags::from_wire([&b"\\Seen"[..]]),
-            modseq: 5,
             subject: "a\nb\x1b".into(),
             from_name: "Bob".into(),
             from_address: "bob@example.org".into(),
-            sender_address: "".into(),
             message_id: "<1@example.org>".into(),
             email_id: "M1".into(),
-            thread_id: "".into(),
+            ..Summary::new(uid(), 0, 99, Flags::from_wire([&b"\\Seen"[..]]), 5, &Envelope::default())
         };
         assert_eq!(
             show(&message_attributes(&message, &ORIGIN)),

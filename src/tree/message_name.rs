@@ -91,23 +91,16 @@ fn has_date(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::envelope::Envelope;
     use crate::mail::flag::Flags;
     use proptest::prelude::*;
 
     fn message(name: &str, address: &str, subject: &str) -> Summary {
         Summary {
-            uid: Uid::new(1742).unwrap(),
-            internal_date: 1_795_251_959,
-            size: 0,
-            flags: Flags::default(),
-            modseq: 0,
             subject: subject.into(),
             from_name: name.into(),
             from_address: address.into(),
-            sender_address: "".into(),
-            message_id: "".into(),
-            email_id: "".into(),
-            thread_id: "".into(),
+            ..Summary::new(Uid::new(1742).unwrap(), 1_795_251_959, 0, Flags::default(), 0, &Envelope::default())
         }
     }
 

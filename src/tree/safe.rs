@@ -1,7 +1,7 @@
 //! Text from a message made fit for one component of a path: visible, normalised (NFC), cut between graphemes.
 
-use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Longest name that we make, octets: the limit of eCryptfs and of some network disks, to which mail is copied.
@@ -9,6 +9,9 @@ pub const MAX_NAME: usize = 143;
 
 /// Longest extension that is kept when a name is cut, octets without the dot.
 const MAX_EXTENSION: usize = 16;
+
+/// No combining mark comes before it in Unicode.
+const FIRST_MARK: char = '\u{300}';
 
 /// Characters that no name shows as they are, because a terminal or a reader would be led astray: controls (Cc),
 /// line and paragraph separators, and what changes the direction of writing.
@@ -36,13 +39,10 @@ pub fn is_invisible(c: char) -> bool {
         || (c as u32) & 0xfffe == 0xfffe
 }
 
-/// Blanks of all kinds (tab and line ends too, which words are parted by) as a space, invisible characters gone, NFC.
-fn visible(text: &str) -> impl Iterator<Item = char> + '_ {
-    text.chars()
-        .map(|c| if c.is_whitespace() { ' ' } else { c })
-        .filter(|c| !is_invisible(*c))
-        // After the filter, as two characters may meet only then.
-        .nfc()
+/// Blanks of all kinds (tab and line ends too, which words are parted by) as a space, invisible characters gone. NFC
+/// comes after it, as two characters may meet only then.
+fn visible(text: &str) -> impl Iterator<Item = char> + Clone + '_ {
+    text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|c| !is_invisible(*c))
 }
 
 /// The longest start of `text` of at most `max` octets that ends between two graphemes; when the first grapheme is
@@ -62,7 +62,11 @@ pub fn field(text: &str, max: usize) -> String {
     let mut out = if text.is_ascii() {
         squeeze(text.bytes().filter(|b| !b.is_ascii_control() || b.is_ascii_whitespace()).map(char::from), max)
     } else {
-        squeeze(visible(text), max)
+        // Nearly all text is NFC already, which is much cheaper to see than to make.
+        match is_nfc_quick(visible(text)) {
+            IsNormalized::Yes => squeeze(visible(text), max),
+            _ => squeeze(visible(text).nfc(), max),
+        }
     };
     if let Some((end, _)) = out.char_indices().nth(max) {
         out.truncate(cut(&out, end).len());
@@ -82,7 +86,7 @@ fn squeeze(chars: impl Iterator<Item = char>, max: usize) -> String {
             break;
         }
         let letter = c.is_ascii_alphanumeric() || (!c.is_ascii() && c.is_alphanumeric());
-        if !c.is_ascii() && is_combining_mark(c) {
+        if c >= FIRST_MARK && is_combining_mark(c) {
             // A mark stays with its letter and goes with anything else.
             if !base || gap {
                 continue;
@@ -111,7 +115,7 @@ fn squeeze(chars: impl Iterator<Item = char>, max: usize) -> String {
 /// the end; the extension is kept when the name is cut. `None` when nothing is left.
 pub fn file_name(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len().min(2 * MAX_NAME));
-    for c in visible(text) {
+    for c in visible(text).nfc() {
         match c {
             ' ' if out.is_empty() || out.ends_with(' ') => {}
             '.' | '-' | '~' | '/' | '\\' if out.is_empty() => {}

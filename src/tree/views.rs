@@ -147,6 +147,7 @@ pub fn is_litter(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::envelope::Envelope;
     use crate::mail::flag::Flags;
     use crate::mail::uid::Uid;
 
@@ -171,18 +172,17 @@ mod tests {
     #[test]
     fn the_table_has_a_line_a_message_whatever_is_in_the_fields() {
         let message = Summary {
-            uid: Uid::new(7).unwrap(),
-            internal_date: 0,
-            size: 5_000_000_000,
-            flags: Flags::from_wire([&b"\\Seen"[..], b"$Forwarded"]),
-            modseq: 0,
             subject: "a\tb\r\nc\x1b[2J".into(),
             from_name: "Bob".into(),
             from_address: "bob@example.org".into(),
-            sender_address: "".into(),
-            message_id: "".into(),
-            email_id: "".into(),
-            thread_id: "".into(),
+            ..Summary::new(
+                Uid::new(7).unwrap(),
+                0,
+                5_000_000_000,
+                Flags::from_wire([&b"\\Seen"[..], b"$Forwarded"]),
+                0,
+                &Envelope::default(),
+            )
         };
         assert_eq!(
             format_table([("n.7", &message)]),

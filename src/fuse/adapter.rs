@@ -16,11 +16,10 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
     ReplyOpen, ReplyPoll, ReplyStatfs, ReplyXattr, Request, TimeOrNow,
 };
-use tracing::debug_span;
 
 use super::attr::{Look, file_type};
 use super::notify;
-use super::request::Requests;
+use super::request::{Call, Requests};
 use crate::error::Result;
 use crate::fs::{Fs, Handle};
 use crate::tree::node::Ino;
@@ -71,12 +70,12 @@ impl Adapter {
     fn answer<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
         &self,
         request: &Request,
-        (call, ino): (&'static str, INodeNo),
+        (name, ino): (&'static str, INodeNo),
         work: impl FnOnce(Arc<Fs>) -> W,
         reply: impl FnOnce(std::result::Result<T, Errno>) + Send + 'static,
     ) {
-        let span = debug_span!("fuse", call, ino = ino.0, pid = request.pid());
-        self.requests.run(span, request.pid(), work(self.fs.clone()), reply);
+        let call = Call { name, ino: ino.0, pid: request.pid() };
+        self.requests.run(call, work(self.fs.clone()), reply);
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::fs;
 
+use super::sys;
+
 /// What somebody sends who wants a process to stop. Other signals (SIGCHLD, SIGALRM, SIGWINCH) do not end a read:
 /// programs are not prepared for EINTR from a file.
 const STOPPING: u64 = bit(libc::SIGHUP) | bit(libc::SIGINT) | bit(libc::SIGQUIT) | bit(libc::SIGTERM);
@@ -14,11 +16,16 @@ const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-/// True when the thread `pid` was asked to stop and cannot, because it waits for an answer. False for 0, which is the
-/// kernel itself or a caller in another pid namespace, and for a thread that is gone.
-pub(super) fn wants_to_stop(pid: u32) -> bool {
+/// True when the thread `pid` was asked to stop and cannot, because it waits for an answer; or when it is gone and has
+/// left behind a read-ahead, whose page others would have to wait for. Never for 0, which is the kernel itself or a
+/// caller in another pid namespace.
+pub(super) fn gave_up(pid: u32) -> bool {
     // `status` takes no lock of the process's memory, unlike `maps` and `cmdline`: reading it cannot wait for us.
-    pid != 0 && fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| is_stopping(&status))
+    match fs::read_to_string(format!("/proc/{pid}/status")) {
+        Ok(status) => is_stopping(&status),
+        // /proc may hide other users' processes (hidepid).
+        Err(_) => pid != 0 && !sys::thread_exists(pid),
+    }
 }
 
 /// Judges the text of `/proc/PID/status`.
@@ -26,13 +33,12 @@ pub(super) fn wants_to_stop(pid: u32) -> bool {
 /// A signal whose default action is to terminate shows as SIGKILL, which the kernel makes of it when it is sent.
 /// So what is left are dumping ones and those with a handler, which runs once the call has returned.
 fn is_stopping(status: &str) -> bool {
-    let mask = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0)
-    };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("");
+    let mask = |name: &str| u64::from_str_radix(field(name).trim(), 16).unwrap_or(0);
+    let is_dead = field("State").trim().starts_with(['Z', 'X']);
     let pending = mask("SigPnd") | mask("ShdPnd");
     let deaf = mask("SigBlk") | mask("SigIgn");
-    pending & bit(libc::SIGKILL) != 0 || pending & STOPPING & !deaf != 0
+    is_dead || pending & bit(libc::SIGKILL) != 0 || pending & STOPPING & !deaf != 0
 }
 
 #[cfg(test)]
@@ -41,7 +47,7 @@ mod tests {
 
     fn status(own: u64, shared: u64, blocked: u64, ignored: u64, caught: u64) -> String {
         format!(
-            "Name:\tSigPnd: x\nUmask:\t0022\nPid:\t7\nSigQ:\t1/31\nSigPnd:\t{own:016x}\nShdPnd:\t{shared:016x}\n\
+            "Name:\tSigPnd: x\nState:\tD (disk sleep)\nUmask:\t0022\nPid:\t7\nSigQ:\t1/31\nSigPnd:\t{own:016x}\nShdPnd:\t{shared:016x}\n\
              SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\nCapInh:\t0\n"
         )
     }
@@ -57,6 +63,7 @@ mod tests {
             ("Ctrl-C blocked", status(0, int, int, 0, 0), false),
             ("Ctrl-C ignored", status(0, int, 0, int, 0), false),
             ("a timer", status(0, alarm, 0, 0, alarm), false),
+            ("dead, but not yet waited for", "Name:\tcat\nState:\tZ (zombie)\n".to_owned(), true),
             ("no such lines", "Name:\tcat\n".to_owned(), false),
             ("nonsense", "SigPnd:\tzz\nShdPnd\n".to_owned(), false),
         ];
@@ -66,9 +73,10 @@ mod tests {
     }
 
     #[test]
-    fn this_process_goes_on_and_no_process_does_not_stop() {
-        assert!(!wants_to_stop(std::process::id()));
-        assert!(!wants_to_stop(0));
-        assert!(!wants_to_stop(u32::MAX));
+    fn this_process_waits_and_one_that_is_gone_does_not() {
+        assert!(!gave_up(std::process::id()));
+        assert!(!gave_up(0));
+        // Beyond the largest pid that Linux gives (2^22).
+        assert!(gave_up(1 << 30));
     }
 }

@@ -15,7 +15,7 @@ use fuser::Errno;
 use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
-use tracing::{Instrument, Span, debug, error, info, warn};
+use tracing::{Instrument, debug, debug_span, error, info, warn};
 
 use super::caller;
 use super::errno::errno;
@@ -23,6 +23,17 @@ use crate::error::{Error, Result};
 
 /// How long a killed caller waits at most, and how often the signals of a waiting one are looked at (15 µs each).
 const CALLER_CHECK: Duration = Duration::from_millis(200);
+
+/// A request, as the log names it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    /// The callback.
+    pub(super) name: &'static str,
+    /// The inode number it is about.
+    pub(super) ino: u64,
+    /// The thread that waits for the answer; 0: nobody who could be killed.
+    pub(super) pid: u32,
+}
 
 /// Runs requests.
 #[derive(Clone, Debug)]
@@ -44,19 +55,19 @@ impl Requests {
         Requests { runtime, patience: Patience { check: CALLER_CHECK, deadline } }
     }
 
-    /// Does `work` for the thread `pid` (0: nobody who could be killed) and hands the outcome to `reply`.
+    /// Does `work` and hands the outcome to `reply`.
     pub(super) fn run<T: Send + 'static>(
         &self,
-        span: Span,
-        pid: u32,
+        call: Call,
         work: impl Future<Output = Result<T>> + Send + 'static,
         reply: impl FnOnce(std::result::Result<T, Errno>) + Send + 'static,
     ) {
-        let work = Box::pin(work.instrument(span.clone()));
+        let span = debug_span!("fuse", call = call.name, call.ino, call.pid);
+        let work = Box::pin(work.instrument(span));
         let _runtime = self.runtime.enter();
         let started = std::panic::catch_unwind(AssertUnwindSafe(|| match poll_once(work) {
             Ok(answer) => {
-                reply(outcome(&span, answer));
+                reply(outcome(call, answer));
                 None
             }
             Err(waiting) => Some((waiting, reply)),
@@ -64,27 +75,26 @@ impl Requests {
         match started {
             Ok(None) => {}
             Ok(Some((work, reply))) => {
-                self.runtime.spawn(self.finish(span, pid, work, reply));
+                self.runtime.spawn(self.finish(call, work, reply));
             }
-            Err(_) => span.in_scope(|| error!("panicked: answered with an I/O error")),
+            Err(_) => error!(call.ino, call.pid, "{} panicked: answered with an I/O error", call.name),
         }
     }
 
     fn finish<T: Send + 'static>(
         &self,
-        span: Span,
-        pid: u32,
+        call: Call,
         work: Pin<Box<impl Future<Output = Result<T>> + Send + 'static>>,
         reply: impl FnOnce(std::result::Result<T, Errno>) + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let patience = self.patience;
         async move {
             let answer = async {
-                let answer = wait(work, patience, || caller::wants_to_stop(pid)).await;
-                reply(outcome(&span, answer));
+                let answer = wait(work, patience, || caller::gave_up(call.pid)).await;
+                reply(outcome(call, answer));
             };
             if AssertUnwindSafe(answer).catch_unwind().await.is_err() {
-                span.in_scope(|| error!("panicked: answered with an I/O error"));
+                error!(call.ino, call.pid, "{} panicked: answered with an I/O error", call.name);
             }
         }
     }
@@ -98,19 +108,15 @@ fn poll_once<F: Future>(mut work: Pin<Box<F>>) -> std::result::Result<F::Output,
     }
 }
 
-/// The answer of `work`; an error when the deadline is over or the caller wants to stop before that.
-async fn wait<T>(
-    work: impl Future<Output = Result<T>>,
-    patience: Patience,
-    wants_to_stop: impl Fn() -> bool,
-) -> Result<T> {
+/// The answer of `work`; an error when the deadline is over or the caller gives up before that.
+async fn wait<T>(work: impl Future<Output = Result<T>>, patience: Patience, gave_up: impl Fn() -> bool) -> Result<T> {
     let mut work = pin!(work);
     let end = Instant::now() + patience.deadline;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         match timeout(left.min(patience.check), work.as_mut()).await {
             Ok(answer) => return answer,
-            Err(_) if wants_to_stop() => return Err(Error::Interrupted),
+            Err(_) if gave_up() => return Err(Error::Interrupted),
             Err(_) if left <= patience.check => {
                 return Err(Error::TimedOut(format!("no answer within {:?}", patience.deadline).into()));
             }
@@ -120,11 +126,12 @@ async fn wait<T>(
 }
 
 /// The errno to answer with. What the user could not guess from the errno alone is logged.
-fn outcome<T>(span: &Span, answer: Result<T>) -> std::result::Result<T, Errno> {
+fn outcome<T>(call: Call, answer: Result<T>) -> std::result::Result<T, Errno> {
     answer.map_err(|error| {
-        span.in_scope(|| match &error {
+        let Call { name, ino, pid } = call;
+        match &error {
             Error::Protocol(_) | Error::Local(_) | Error::Auth(_) | Error::TimedOut(_) | Error::Quota(_) => {
-                warn!("{error}");
+                warn!(ino, pid, "{name}: {error}");
             }
             Error::Denied(_)
             | Error::NotPermitted(_)
@@ -132,7 +139,7 @@ fn outcome<T>(span: &Span, answer: Result<T>) -> std::result::Result<T, Errno> {
             | Error::Invalid(_)
             | Error::Busy(_)
             | Error::Unsupported(_)
-            | Error::Offline(_) => info!("{error}"),
+            | Error::Offline(_) => info!(ino, pid, "{name}: {error}"),
             Error::NotFound
             | Error::Exists
             | Error::NotEmpty
@@ -142,8 +149,8 @@ fn outcome<T>(span: &Span, answer: Result<T>) -> std::result::Result<T, Errno> {
             | Error::Range
             | Error::ReadOnly
             | Error::Stale
-            | Error::Interrupted => debug!("{error}"),
-        });
+            | Error::Interrupted => debug!(ino, pid, "{name}: {error}"),
+        }
         errno(&error)
     })
 }
@@ -162,7 +169,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let requests = Requests::new(runtime.handle().clone(), Duration::from_secs(60));
         let (sender, receiver) = mpsc::channel();
-        requests.run(Span::none(), 0, work, move |answer| sender.send(answer).unwrap());
+        requests.run(Call { name: "test", ino: 1, pid: 0 }, work, move |answer| sender.send(answer).unwrap());
         // A reply that was dropped closes the channel.
         receiver.recv().ok()
     }

@@ -24,6 +24,13 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// False when there is no thread `pid`, whoever owned it.
+pub(super) fn thread_exists(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
+    // SAFETY: takes no pointer; signal 0 is none.
+    check(unsafe { libc::kill(pid, 0) }).err().and_then(|error| error.raw_os_error()) != Some(libc::ESRCH)
+}
+
 /// mount(2).
 pub(super) fn mount(source: &str, target: &Path, kind: &str, flags: u64, data: &str) -> io::Result<()> {
     let (source, kind, data) = (CString::new(source)?, CString::new(kind)?, CString::new(data)?);

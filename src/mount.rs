@@ -1,1 +1,107 @@
-//! stub
+//! The composition root: runtime, account, file system, kernel session, signals, and the order of shutdown.
+//!
+//! Up: connect and log in, open the account, mount, tell that we are ready. Down, whether by a signal or because
+//! somebody unmounted: the kernel session first, so that no new request comes; then the connections, with LOGOUT.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::error::{Error, Result};
+use crate::imap;
+
+/// How long tasks that are still at work may hold up the end of the process.
+const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+
+/// What a mount is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The account's name, or `user@host`: what the mount table shows.
+    pub name: String,
+    /// Where; absolute.
+    pub mountpoint: PathBuf,
+    /// Only this mailbox and those below it.
+    pub root_mailbox: Option<String>,
+    /// Messages are named by their bare UID.
+    pub uid_names: bool,
+    /// Views are listed.
+    pub show_views: bool,
+    /// Other users may look inside.
+    pub allow_other: bool,
+    /// Permission bits that are taken away.
+    pub umask: u16,
+    /// Nothing can be changed.
+    pub read_only: bool,
+    /// The connections.
+    pub imap: imap::Options,
+}
+
+/// Mounts, calls `ready` once files can be read, and returns when it is unmounted again: from outside, or by SIGTERM,
+/// SIGINT or SIGHUP. An error of `ready` unmounts.
+///
+/// # Errors
+/// Why it could not be mounted (`Auth`, `Offline`, …); `Interrupted` by a signal before it was; `Local` for the kernel.
+pub fn run(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("imapfs")
+        .build()
+        .map_err(|error| Error::Local(format!("cannot start: {error}").into()))?;
+    let outcome = runtime.block_on(serve(options, ready));
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    outcome
+}
+
+async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut signals = Signals::new()?;
+    if options.imap.tls == imap::Tls::None {
+        tracing::warn!("the connection to {} is not encrypted (--tls none)", options.imap.host);
+    }
+    let (events, _unasked) = mpsc::unbounded_channel();
+    let client = tokio::select! {
+        client = imap::Client::connect(options.imap, events) => client?,
+        () = signals.end() => return Err(Error::Interrupted),
+    };
+    let outcome = match ready() {
+        Ok(()) => {
+            tell_manager(NotifyState::Ready);
+            signals.end().await;
+            tell_manager(NotifyState::Stopping);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    client.close().await;
+    outcome
+}
+
+/// Tells the service manager, if there is one (`NOTIFY_SOCKET`).
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(false, &[state]) {
+        tracing::warn!("cannot notify the service manager: {error}");
+    }
+}
+
+/// The signals that end a mount.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let watch = |kind| signal(kind).map_err(|error| Error::Local(format!("cannot watch signals: {error}").into()));
+        Ok(Self([watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?, watch(SignalKind::hangup())?]))
+    }
+
+    /// Waits for one of them.
+    async fn end(&mut self) {
+        let [terminate, interrupt, hangup] = &mut self.0;
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            _ = hangup.recv() => "SIGHUP",
+        };
+        tracing::info!("{name}: ending");
+    }
+}

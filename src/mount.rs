@@ -7,14 +7,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::account::{self, Account};
 use crate::error::{Error, Result};
-use crate::imap;
+use crate::fs::{self, Fs};
+use crate::tree::message_name::Names;
+use crate::{fuse, imap};
 
 /// How long tasks that are still at work may hold up the end of the process.
 const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+
+/// For how long what can change is believed without asking the server.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Octets of messages that are kept in memory. What is in flight comes on top: 16 MiB at the most.
+const MEMORY: usize = 32 * 1024 * 1024;
 
 /// What a mount is told.
 #[derive(Clone, Debug)]
@@ -60,22 +70,62 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     if options.imap.tls == imap::Tls::None {
         tracing::warn!("the connection to {} is not encrypted (--tls none)", options.imap.host);
     }
-    let (events, _unasked) = mpsc::unbounded_channel();
+    let (events, unasked) = mpsc::unbounded_channel();
     let client = tokio::select! {
-        client = imap::Client::connect(options.imap, events) => client?,
+        client = imap::Client::connect(options.imap.clone(), events) => client?,
         () = signals.end() => return Err(Error::Interrupted),
     };
-    let outcome = match ready() {
-        Ok(()) => {
-            tell_manager(NotifyState::Ready);
-            signals.end().await;
-            tell_manager(NotifyState::Stopping);
-            Ok(())
-        }
-        Err(error) => Err(error),
-    };
+    let outcome = show(client.clone(), unasked, &options, &mut signals, ready).await;
     client.close().await;
     outcome
+}
+
+/// Mounts what the client sees and serves it until somebody ends it.
+async fn show(
+    client: imap::Client,
+    unasked: mpsc::UnboundedReceiver<imap::pool::Event>,
+    options: &Options,
+    signals: &mut Signals,
+    ready: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let account = account::Options {
+        name: options.name.clone(),
+        user: options.imap.user.clone(),
+        host: options.imap.host.clone(),
+        port: options.imap.has_unusual_port().then_some(options.imap.port),
+        root_mailbox: options.root_mailbox.clone(),
+        poll_interval: POLL_INTERVAL,
+        memory: MEMORY,
+    };
+    let account = tokio::select! {
+        account = Account::open(client, unasked, account) => account?,
+        () = signals.end() => return Err(Error::Interrupted),
+    };
+    let names = if options.uid_names { Names::Uid } else { Names::Full };
+    let fs = Fs::new(account, fs::Options { names, show_views: options.show_views });
+    let kernel = fuse::Options {
+        fsname: options.name.clone(),
+        umask: options.umask,
+        // Changing mail is not built yet: the kernel refuses it for all.
+        read_only: true,
+        noexec: true,
+        allow_other: options.allow_other,
+        ..fuse::Options::default()
+    };
+    let runtime = Handle::current();
+    let mountpoint = options.mountpoint.clone();
+    let mounting = tokio::task::spawn_blocking(move || fuse::serve(fs, runtime, &mountpoint, &kernel));
+    let mounted = mounting.await.map_err(|error| Error::Local(error.to_string().into()))??;
+    ready()?;
+    tell_manager(NotifyState::Ready);
+    tokio::select! {
+        () = signals.end() => {}
+        () = mounted.ended() => tracing::info!("unmounted"),
+    }
+    tell_manager(NotifyState::Stopping);
+    // Unmounting waits for the kernel.
+    let unmounting = tokio::task::spawn_blocking(move || mounted.unmount().map(drop));
+    unmounting.await.map_err(|error| Error::Local(error.to_string().into()))?
 }
 
 /// Tells the service manager, if there is one (`NOTIFY_SOCKET`).

@@ -13,7 +13,7 @@ use crate::imap::{Class, Client, Command, FetchItem};
 use crate::mail::envelope::Summary;
 use crate::mail::mime::{self, Parsed};
 use crate::mail::part::{Body, Part};
-use crate::mail::section::Section;
+use crate::mail::section::{Section, Text};
 use crate::mail::uid::UidSet;
 use crate::tree::entries::{self, Entries, EntryInfo};
 use crate::tree::node::{EntryId, MailboxId};
@@ -191,11 +191,11 @@ impl Message {
     /// taken apart here. Sections inside attached messages mean different things to different servers, so those are
     /// always places in the attached message.
     pub async fn source(&self, content: &Content, section: &Section) -> Result<Source> {
-        if let Origin::Here(parsed) = &self.origin {
-            return place(&self.whole, parsed, section);
-        }
         if *section == Section::message() {
             return Ok(Source { object: Arc::clone(&self.whole), place: None });
+        }
+        if let Origin::Here(parsed) = &self.origin {
+            return place(&self.whole, parsed, section);
         }
         if let Some(attached) = attached_message(&self.root, &section.path) {
             let whole = Section::part(&attached.path);
@@ -238,8 +238,8 @@ async fn parse(content: &Content, object: &Arc<Object>) -> Result<Parsed> {
 }
 
 fn place(object: &Arc<Object>, parsed: &Parsed, section: &Section) -> Result<Source> {
-    let place =
-        parsed.place(section).ok_or_else(|| Error::protocol(format!("part {section} is not in the message")))?;
+    let places = if section.text == Text::Header { &parsed.headers } else { &parsed.places };
+    let place = places.get(&section.path).ok_or_else(|| Error::protocol(format!("{section} is not in the message")))?;
     Ok(Source { object: Arc::clone(object), place: Some(place.start as u64..place.end as u64) })
 }
 

@@ -27,7 +27,8 @@ use self::object::{Length, Object};
 use self::reading::Reading;
 use crate::error::{Error, Result};
 use crate::imap::response::Data;
-use crate::imap::{Class, Client, Command, Event, Target};
+use crate::imap::pool::Event;
+use crate::imap::{Class, Client, Command, Target};
 use crate::mail::envelope::Summary;
 use crate::mail::mailbox::Change;
 use crate::mail::section::Section;
@@ -388,7 +389,7 @@ impl Account {
         if name(&new)? != name(message)? {
             return Err(Error::protocol("what the server says of the parts and what it gives do not agree"));
         }
-        self.messages.put((message.mailbox, message.locator.uid), Arc::clone(&new));
+        self.messages.put((message.mailbox, message.summary.uid), Arc::clone(&new));
         Ok(new)
     }
 

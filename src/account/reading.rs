@@ -12,7 +12,7 @@ use super::flight::Flights;
 use super::message::{Message, Source};
 use super::object::Object;
 use crate::error::{Error, Result};
-use crate::mail::layout::{IndexBuilder, Layout};
+use crate::mail::layout::{Indexer, Layout};
 use crate::mail::part::Encoding;
 use crate::mail::range::Sequential;
 use crate::mail::section::Section;
@@ -31,6 +31,9 @@ const SMALL_TEXT: u64 = 256 * 1024;
 
 /// Octets of one message's header at the most.
 const HEADER_MAX: u64 = 16 * 1024 * 1024;
+
+/// Octets that a layout counts for: those of irregular parts hold checkpoints.
+const LAYOUT_WEIGHT: usize = 4096;
 
 /// Octets of converted texts that are kept.
 const TEXTS_BUDGET: usize = 16 * 1024 * 1024;
@@ -93,7 +96,7 @@ pub struct Reading {
 impl Default for Reading {
     fn default() -> Self {
         Self {
-            layouts: Cache::new(4 * 1024 * 1024, |layout| layout.weight()),
+            layouts: Cache::new(4 * 1024 * 1024, |_| LAYOUT_WEIGHT),
             texts: Cache::new(TEXTS_BUDGET, Bytes::len),
             text_flights: Flights::default(),
             batch_flights: Flights::default(),
@@ -251,7 +254,8 @@ impl Reading {
     /// One pass over the whole part.
     async fn index(&self, content: &Content, source: &Source, encoding: Encoding) -> Result<Arc<Layout>> {
         let length = exact_length(content, source).await?;
-        let mut builder = IndexBuilder::new(encoding);
+        let mut builder = Indexer::new(encoding);
+        let mut decoded = Vec::new();
         let mut at = 0;
         while at < length {
             content.prefetch(&source.object, source.range(at..(at + PASS_AHEAD).min(length)));
@@ -259,10 +263,12 @@ impl Reading {
             if octets.is_empty() {
                 return Err(Error::protocol("a part ends before its end"));
             }
-            builder.push(&octets);
+            builder.push(&octets, &mut decoded);
+            // Only its length matters here.
+            decoded.clear();
             at += octets.len() as u64;
         }
-        Ok(Arc::new(builder.finish()))
+        Ok(Arc::new(builder.finish(&mut decoded)))
     }
 
     /// A header or a text, converted.

@@ -23,7 +23,7 @@ pub fn watch(account: &Arc<Account>, options: Options, invalidate: mpsc::Unbound
                 Changed::Message(_, Change::Flags(_)) => Vec::new(),
                 Changed::Message(id, Change::Gone(summary)) => {
                     let directory = directory(Some(id)).pack();
-                    let name = options.names.format(summary);
+                    let name = options.names.format(&summary);
                     vec![Invalidation::Entry(directory, name), Invalidation::Data(directory)]
                 }
                 Changed::Message(id, Change::Reset) => vec![Invalidation::Data(directory(Some(id)).pack())],

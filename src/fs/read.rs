@@ -21,7 +21,7 @@ impl Fs {
             return Err(Error::ReadOnly);
         }
         let reader = match Self::node(ino)? {
-            Node::AccountView(AccountView::Status) => Reader::text(self.account.status()),
+            Node::AccountView(AccountView::Status) => Reader::text(self.account.status().as_bytes().to_vec()),
             Node::MailboxView(id, MailboxView::Table) => Reader::text(self.table(id).await?),
             Node::Entry(id, uid, entry) => self.account.open_entry(id, uid, entry).await?,
             _ => return Err(Error::IsDirectory),

@@ -141,16 +141,9 @@ pub(super) fn prepare(mountpoint: &Path, nonempty: bool) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The path without symbolic links. A dead mount cannot be looked into, so its own name is taken as it is.
+/// The path without symbolic links. Asks no file system whose root `path` is, so a dead one does not matter.
 fn resolve(path: &Path) -> Result<PathBuf> {
-    let resolved = fs::canonicalize(path).or_else(|error| match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if is_dead(&error) => {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            Ok(fs::canonicalize(parent)?.join(name))
-        }
-        _ => Err(error),
-    });
-    resolved.map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
+    fs::canonicalize(path).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
 }
 
 /// True when the daemon of the mount that was looked at has died.

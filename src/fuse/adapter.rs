@@ -60,6 +60,8 @@ const GENERATION: Generation = Generation(0);
 pub(super) struct Adapter {
     pub(super) fs: Arc<Fs>,
     pub(super) requests: Requests,
+    /// The same for reads of files, which the kernel asks twice: once ahead, and when that fails once more.
+    pub(super) reads: Requests,
     pub(super) look: Look,
     /// Set before the first request.
     pub(super) notifier: Arc<OnceLock<Notifier>>,
@@ -74,9 +76,12 @@ impl Adapter {
         work: impl FnOnce(Arc<Fs>) -> W,
         reply: impl FnOnce(std::result::Result<T, Errno>) + Send + 'static,
     ) {
-        let call = Call { name, ino: ino.0, pid: request.pid() };
-        self.requests.run(call, work(self.fs.clone()), reply);
+        self.requests.run(call(name, request, ino), work(self.fs.clone()), reply);
     }
+}
+
+fn call(name: &'static str, request: &Request, ino: INodeNo) -> Call {
+    Call { name, ino: ino.0, pid: request.pid() }
 }
 
 /// A name that can exist.
@@ -170,8 +175,9 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let work = move |fs: Arc<Fs>| async move { fs.read(Handle(handle.0), offset, size).await };
-        self.answer(request, ("read", ino), work, move |answer| match answer {
+        let fs = self.fs.clone();
+        let work = async move { fs.read(Handle(handle.0), offset, size).await };
+        self.reads.run(call("read", request, ino), work, move |answer| match answer {
             // More than was asked for would be an error to the kernel.
             Ok(data) => reply.data(&data[..data.len().min(size as usize)]),
             Err(errno) => reply.error(errno),

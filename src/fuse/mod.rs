@@ -54,7 +54,7 @@ pub struct Options {
     pub nonempty: bool,
     /// Threads that read requests, at least 1. More than 2 gained nothing on two cores.
     pub threads: usize,
-    /// When a request that has no answer yet is answered with ETIMEDOUT.
+    /// How long a system call waits for an answer before it fails with ETIMEDOUT.
     pub deadline: Duration,
 }
 
@@ -102,6 +102,7 @@ pub fn serve(fs: Arc<Fs>, runtime: Handle, mountpoint: &Path, options: &Options)
     let adapter = adapter::Adapter {
         fs,
         requests: request::Requests::new(runtime.clone(), options.deadline),
+        reads: request::Requests::new(runtime.clone(), options.deadline / 2),
         look: attr::Look::new(options),
         notifier: notifier.clone(),
     };

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::ptr;
+use std::{ptr, thread};
 
 /// The user and the group that started this process.
 pub fn current_ids() -> (u32, u32) {
@@ -45,6 +45,29 @@ pub(super) fn umount(target: &Path, lazy: bool) -> io::Result<()> {
     let flags = libc::UMOUNT_NOFOLLOW | if lazy { libc::MNT_DETACH } else { 0 };
     // SAFETY: a C string that lives until the call has returned.
     check(unsafe { libc::umount2(target.as_ptr(), flags) })
+}
+
+/// statfs(2) as the user and the group `owner`, which takes the rights of root unless they are our own. The kernel
+/// asks the file system each time, and lets nobody but a mount's owner ask.
+pub(super) fn statfs(target: &Path, owner: (u32, u32)) -> io::Result<()> {
+    let target = c_path(target)?;
+    let ask = || {
+        let mut found = MaybeUninit::<libc::statfs>::uninit();
+        // SAFETY: a C string and a buffer, which live until the call has returned.
+        check(unsafe { libc::statfs(target.as_ptr(), found.as_mut_ptr()) })
+    };
+    if owner == current_ids() {
+        return ask();
+    }
+    let ask_as_owner = || {
+        let (uid, gid) = owner;
+        // SAFETY: no pointers. The bare system calls change this thread only, which ends here.
+        check_size(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) } as libc::ssize_t)?;
+        check_size(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) } as libc::ssize_t)?;
+        ask()
+    };
+    let panicked = |_| Err(io::Error::other("panicked"));
+    thread::scope(|scope| scope.spawn(ask_as_owner).join().unwrap_or_else(panicked))
 }
 
 /// Lets the child that `command` starts have `socket` under the same number. The command must not outlive it.

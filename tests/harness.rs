@@ -1,5 +1,7 @@
 //! The tests' own tools: servers, the judge, the proxy and the corpus do what the other tests take for granted.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::HashSet;

@@ -19,7 +19,17 @@ fn text(command: &Command, dialect: &Dialect) -> Vec<String> {
 fn everything() -> Vec<FetchItem> {
     let part = |offset, count| FetchItem::Body(Section::part(&[2, 1]), Some((offset, count)));
     use FetchItem::*;
-    vec![Flags, InternalDate, Size, Envelope, BodyStructure, ModSeq, ObjectId, Body(Section::message(), None), part(65536, 4096)]
+    vec![
+        Flags,
+        InternalDate,
+        Size,
+        Envelope,
+        BodyStructure,
+        ModSeq,
+        ObjectId,
+        Body(Section::message(), None),
+        part(65536, 4096),
+    ]
 }
 
 #[test]
@@ -50,7 +60,11 @@ fn commands_are_worded_as_the_server_understands_them() {
             &["UID FETCH 1:3,7 (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE MODSEQ EMAILID THREADID \
                BODY.PEEK[] BODY.PEEK[2.1]<65536.4096>) (CHANGEDSINCE 9)"],
         ),
-        (fetch(vec![FetchItem::ModSeq, FetchItem::ObjectId, FetchItem::Flags], None), &plain, &["UID FETCH 1:3,7 (UID FLAGS)"]),
+        (
+            fetch(vec![FetchItem::ModSeq, FetchItem::ObjectId, FetchItem::Flags], None),
+            &plain,
+            &["UID FETCH 1:3,7 (UID FLAGS)"],
+        ),
         (Command::SearchAll, &plain, &["UID SEARCH ALL"]),
         (Command::SearchAll, &rich, &["UID SEARCH RETURN (ALL) ALL"]),
         (Command::QuotaRoot(name()), &plain, &[r#"GETQUOTAROOT "a \"b\"\\c""#]),
@@ -79,7 +93,9 @@ fn the_namespaces_that_a_plain_list_may_leave_out_are_asked_for() {
 #[test]
 fn nothing_typed_by_a_user_becomes_a_command_of_its_own() {
     for name in ["a\r\nx LOGOUT", "a\nb", "a\rb", "a\0b", "\r", "é\r\n"] {
-        for command in [Command::Status(MailboxName::new(name.as_bytes())), Command::GetAcl(MailboxName::new(name.as_bytes()))] {
+        for command in
+            [Command::Status(MailboxName::new(name.as_bytes())), Command::GetAcl(MailboxName::new(name.as_bytes()))]
+        {
             assert!(matches!(lines(&command, None, &offering(&[])), Err(Error::Invalid(_))), "{name:?}");
         }
         assert!(select(&MailboxName::new(name.as_bytes()), &offering(&[])).is_err());
@@ -101,7 +117,9 @@ fn a_range_that_servers_stumble_over_is_never_sent() {
 #[test]
 fn a_long_set_goes_out_in_several_lines_and_an_empty_one_in_none() {
     let uids: UidSet = (1..100_000).step_by(2).filter_map(crate::mail::uid::Uid::new).collect();
-    let fetch = |uids: &UidSet| text(&Command::Fetch { uids: uids.clone(), items: vec![], changed_since: None }, &offering(&[]));
+    let fetch = |uids: &UidSet| {
+        text(&Command::Fetch { uids: uids.clone(), items: vec![], changed_since: None }, &offering(&[]))
+    };
     let lines = fetch(&uids);
     assert!(lines.iter().all(|line| line.len() < 3600));
     let sets: Vec<_> = lines.iter().map(|line| line.split(' ').nth(2).unwrap()).collect();
@@ -116,7 +134,10 @@ fn a_literal_waits_for_the_server_unless_it_said_otherwise() {
     let chunks = |line: &Line, literals| line.encode("t1", literals).len();
     assert_eq!(line.encode("t1", Literals::Wait), ["t1 X {2}\r\n", "é y {2}\r\n", "ö\r\n"]);
     assert_eq!(line.encode("t1", Literals::All), ["t1 X {2+}\r\né y {2+}\r\nö\r\n"]);
-    assert_eq!([chunks(&line, Literals::Short), chunks(&long, Literals::Short), chunks(&long, Literals::All)], [1, 2, 1]);
+    assert_eq!(
+        [chunks(&line, Literals::Short), chunks(&long, Literals::Short), chunks(&long, Literals::All)],
+        [1, 2, 1]
+    );
     assert_eq!(line.printable(), "X {2}… y {2}…");
     for (capabilities, want) in [
         (&["LITERAL+", "LITERAL-"][..], Literals::All),

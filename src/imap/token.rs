@@ -10,6 +10,9 @@ use memchr::memchr2;
 
 use super::frame::{Frame, Literal, parse_number};
 
+/// Words of a list of flags, capabilities or rights; more make no sense.
+const WORDS: usize = 50_000;
+
 /// One token. Strings are raw bytes, quotes and their escapes removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token<'a> {
@@ -170,18 +173,16 @@ impl<'a> Cursor<'a> {
         let depth = self.depth;
         let mut words = Vec::new();
         if self.enter() {
-            while !self.at_close() {
-                words.extend(self.string());
-            }
+            words = self.words_to_end();
             self.leave(depth);
         }
         words
     }
 
-    /// Reads the strings that follow up to the end, without parentheses around them.
+    /// Reads the strings that follow up to the end of the list, the first [`WORDS`] of them.
     pub fn words_to_end(&mut self) -> Vec<Cow<'a, [u8]>> {
         let mut words = Vec::new();
-        while !self.at_close() {
+        while !self.at_close() && words.len() < WORDS {
             words.extend(self.string());
         }
         words

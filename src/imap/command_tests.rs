@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! The exact text of commands, and what cannot be made part of one.
 
 use super::*;
@@ -151,4 +148,3 @@ fn a_literal_waits_for_the_server_unless_it_said_otherwise() {
         assert_eq!(offering(capabilities).literals, want);
     }
 }
->>>>>>> imapwire

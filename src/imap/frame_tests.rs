@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! The framer on its own: limits, cuts, and what must not happen.
 
 use proptest::prelude::*;
@@ -187,4 +184,3 @@ proptest! {
         prop_assert!(frames.iter().all(|f| f.rest.iter().all(|(l, _)| !matches!(l, Literal::Data(d) if d.len() > 8))));
     }
 }
->>>>>>> imapwire

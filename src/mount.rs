@@ -3,10 +3,12 @@
 //! Up: connect and log in, open the account, mount, tell that we are ready. Down, whether by a signal or because
 //! somebody unmounted: the kernel session first, so that no new request comes; then the connections, with LOGOUT.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -67,9 +69,9 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     };
     let outcome = match ready() {
         Ok(()) => {
-            tell_manager(NotifyState::Ready);
+            tell_manager("READY=1");
             signals.end().await;
-            tell_manager(NotifyState::Stopping);
+            tell_manager("STOPPING=1");
             Ok(())
         }
         Err(error) => Err(error),
@@ -78,9 +80,18 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     outcome
 }
 
-/// Tells the service manager, if there is one (`NOTIFY_SOCKET`).
-fn tell_manager(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(false, &[state]) {
+/// Tells the service manager, if there is one, sd_notify(3): a datagram to `$NOTIFY_SOCKET`, a path or an abstract
+/// name after `@`.
+fn tell_manager(state: &str) {
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let send = |socket: UnixDatagram| {
+        match address.as_bytes().strip_prefix(b"@") {
+            Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+            None => socket.connect(&address)?,
+        }
+        socket.send(state.as_bytes())
+    };
+    if let Err(error) = UnixDatagram::unbound().and_then(send) {
         tracing::warn!("cannot notify the service manager: {error}");
     }
 }

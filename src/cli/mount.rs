@@ -37,7 +37,10 @@ pub fn run(arguments: Vec<OsString>, sloppy: bool, password: Option<SecretString
     let outcome = log::start(&global, true).and_then(|()| {
         let ready = || match reporter.take().map(|reporter| reporter.ready(&line)) {
             Some(Err(failure)) => Err(Error::Local(failure.message.into())),
-            _ => Ok(()),
+            _ => {
+                tracing::info!("{line}");
+                Ok(())
+            }
         };
         mount::run(options, ready).map_err(Failure::from)
     });

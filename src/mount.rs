@@ -7,13 +7,16 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
-use crate::imap;
+use crate::fs::Fs;
+use crate::{fuse, imap};
 
 /// How long tasks that are still at work may hold up the end of the process.
 const RUNTIME_GRACE: Duration = Duration::from_secs(1);
@@ -35,6 +38,8 @@ pub struct Options {
     pub allow_other: bool,
     /// Permission bits that are taken away.
     pub umask: u16,
+    /// The mountpoint may hold files, which the mount then hides.
+    pub nonempty: bool,
     /// Nothing can be changed.
     pub read_only: bool,
     /// The connections.
@@ -64,20 +69,41 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     }
     let (events, _unasked) = mpsc::unbounded_channel();
     let client = tokio::select! {
-        client = imap::Client::connect(options.imap, events) => client?,
+        client = imap::Client::connect(options.imap.clone(), events) => client?,
         () = signals.end() => return Err(Error::Interrupted),
     };
-    let outcome = match ready() {
-        Ok(()) => {
-            tell_manager("READY=1");
-            signals.end().await;
-            tell_manager("STOPPING=1");
-            Ok(())
-        }
-        Err(error) => Err(error),
-    };
+    let fs = Arc::new(Fs {});
+    let outcome = until_unmounted(fs, &options, ready, &mut signals).await;
+    tell_manager("STOPPING=1");
     client.close().await;
     outcome
+}
+
+/// Holds the kernel session. Leaving it, by an error too, unmounts.
+async fn until_unmounted(
+    fs: Arc<Fs>,
+    options: &Options,
+    ready: impl FnOnce() -> Result<()>,
+    signals: &mut Signals,
+) -> Result<()> {
+    let kernel = fuse::Options {
+        fsname: options.name.clone(),
+        umask: options.umask,
+        read_only: options.read_only,
+        allow_other: options.allow_other,
+        nonempty: options.nonempty,
+        ..fuse::Options::default()
+    };
+    let mounted = fuse::serve(fs, Handle::current(), &options.mountpoint, &kernel)?;
+    ready()?;
+    tell_manager("READY=1");
+    tokio::select! {
+        () = signals.end() => mounted.unmount().map(|_| ()),
+        () = mounted.ended() => {
+            tracing::info!("unmounted");
+            Ok(())
+        }
+    }
 }
 
 /// Tells the service manager, if there is one, sd_notify(3): a datagram to `$NOTIFY_SOCKET`, a path or an abstract

@@ -28,12 +28,6 @@ pub struct Reporter {
     pipe: io::PipeWriter,
 }
 
-/// The effective user id.
-pub fn user_id() -> u32 {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    unsafe { libc::geteuid() }
-}
-
 /// No core dumps and no reading of our memory or environment by other processes of this user: it holds passwords.
 pub fn forbid_core_dumps() {
     // SAFETY: PR_SET_DUMPABLE takes a number.

@@ -101,6 +101,7 @@ fn options(mount: &Mount, global: &Global, password: Option<SecretString>) -> Re
         show_views: settings.show_views.unwrap_or(false),
         allow_other: settings.allow_other.unwrap_or(false),
         umask: settings.umask.unwrap_or(0),
+        nonempty: mount.view.nonempty,
         read_only: imap.read_only,
         imap,
     })

@@ -43,6 +43,8 @@ pub struct Options {
     pub allow_other: bool,
     /// Permission bits that are taken away.
     pub umask: u16,
+    /// The mountpoint may hold files, which the mount then hides.
+    pub nonempty: bool,
     /// Nothing can be changed.
     pub read_only: bool,
     /// The connections.
@@ -110,6 +112,7 @@ async fn show(
         read_only: true,
         noexec: true,
         allow_other: options.allow_other,
+        nonempty: options.nonempty,
         ..fuse::Options::default()
     };
     let runtime = Handle::current();

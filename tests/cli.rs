@@ -79,7 +79,7 @@ fn a_wrong_call_exits_64_with_a_sentence() {
     check(&home, &["mount", &format!("imaps://me:{MARKER}@h"), dir], 64, "could be seen by every user");
     check(&home, &["mount", "imaps://me@h", dir, "--tls", "none"], 64, "use imap://");
     check(&home, &["mount", "imaps://me@h", "nowhere"], 64, "there is no such directory");
-    check(&home, &["umount", dir], 64, "is not mounted by imapfs");
+    check(&home, &["umount", dir], 64, "no imapfs is mounted on");
     check(&home, &["status", dir], 64, "is not mounted by imapfs");
     check(&home, &["configure"], 64, "Server?");
     home.imapfs(&["status"]).env("IMAPFS_LOG", "a=b=c").assert().code(0);
@@ -187,7 +187,9 @@ fn help_completions_and_manual_tell_every_command_and_no_value_of_the_environmen
     }
     commands.iter().for_each(|command| assert!(told(&[command, "--help"]).contains("Usage: imapfs "), "{command}"));
     let help = told(&["mount", "--help"]);
-    for flag in ["--read-only", "--tls-ca", "--password-command", "--names", "--show-views", "IMAPFS_ALLOW_OTHER"] {
+    for flag in
+        ["--read-only", "--tls-ca", "--password-command", "--names", "--show-views", "--nonempty", "IMAPFS_ALLOW_OTHER"]
+    {
         assert!(help.contains(flag), "{flag}");
     }
     assert!(told(&["man"]).contains("EXIT STATUS"));

@@ -1,5 +1,7 @@
 //! A hostile or broken server costs a response at the most: no panic, no deep stack, no memory from a number.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "common/show.rs"]
 mod show;
 

@@ -133,7 +133,7 @@ async fn show(
 
 /// Tells the service manager, if there is one (`NOTIFY_SOCKET`).
 fn tell_manager(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(false, &[state]) {
+    if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!("cannot notify the service manager: {error}");
     }
 }

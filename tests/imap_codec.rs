@@ -5,8 +5,8 @@
 
 #[path = "common/codec.rs"]
 mod codec;
-#[path = "common/corpus.rs"]
-mod corpus;
+#[path = "common/responses.rs"]
+mod responses;
 
 use std::num::NonZeroU32;
 
@@ -55,7 +55,7 @@ const OTHERWISE: [&str; 5] = [
 #[test]
 fn responses_of_the_corpus_mean_the_same_to_both() {
     let mut compared = 0;
-    for row in corpus::rows() {
+    for row in responses::rows() {
         let Ok((b"", Theirs::Data(theirs))) = ResponseCodec::new().decode(&row.octets) else { continue };
         if let Some(theirs) = data(&theirs) {
             let same = ours(&row.octets) == Some(theirs);

@@ -4,8 +4,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/corpus.rs"]
-mod corpus;
+#[path = "common/responses.rs"]
+mod responses;
 #[path = "common/show.rs"]
 mod show;
 
@@ -43,7 +43,7 @@ fn meaning(frame: &Frame) -> String {
 #[test]
 fn every_response_of_the_corpus_means_what_it_should() {
     let mut wrong = Vec::new();
-    for row in corpus::rows() {
+    for row in responses::rows() {
         let got = read([&row.octets[..]]);
         if got != row.meaning {
             wrong.push(format!("{}\n  want {}\n  got  {got}", row.name, row.meaning));
@@ -54,7 +54,7 @@ fn every_response_of_the_corpus_means_what_it_should() {
 
 #[test]
 fn a_response_means_the_same_wherever_it_is_cut() {
-    for row in corpus::rows() {
+    for row in responses::rows() {
         let octets = &row.octets[..];
         for at in 0..octets.len() {
             assert_eq!(read([&octets[..at], &octets[at..]]), row.meaning, "{} cut at {at}", row.name);
@@ -65,7 +65,7 @@ fn a_response_means_the_same_wherever_it_is_cut() {
 
 #[test]
 fn a_response_means_the_same_whatever_comes_behind_it() {
-    for row in corpus::rows().iter().filter(|row| !row.meaning.starts_with("error") && row.meaning != "unfinished") {
+    for row in responses::rows().iter().filter(|row| !row.meaning.starts_with("error") && row.meaning != "unfinished") {
         let octets = [&row.octets[..], b"* 7 EXISTS\r\n"].concat();
         assert_eq!(read([&octets[..]]), format!("{} | 7 exists", row.meaning), "{}", row.name);
     }

@@ -349,7 +349,9 @@ pub fn sane(part: &Part, message_size: u64) -> bool {
             Body::Multipart(_) | Body::Message(_) => return false,
         }
     }
-    octets <= message_size
+    // All parts empty: the text stands where no boundary led to it, as with a boundary that never occurs.
+    let is_void = octets == 0 && matches!(part.body, Body::Multipart(_));
+    octets <= message_size && !is_void
 }
 
 #[cfg(test)]

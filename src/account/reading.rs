@@ -191,9 +191,10 @@ impl Reading {
         if wanted.is_empty() {
             return Ok(Bytes::new());
         }
-        let mut sequential = part.sequential.lock().unwrap_or_else(PoisonError::into_inner);
-        let ahead = clip(sequential.read(wanted.start, wanted.end - wanted.start), layout.decoded_len());
-        drop(sequential);
+        let ahead = {
+            let mut sequential = part.sequential.lock().unwrap_or_else(PoisonError::into_inner);
+            clip(sequential.read(wanted.start, wanted.end - wanted.start), layout.decoded_len())
+        };
         if ahead.end > wanted.end {
             content.prefetch(&part.source.object, part.source.range(layout.plan(ahead).encoded()));
         }

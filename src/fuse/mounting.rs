@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::mountinfo::{self, Mount};
 use super::{Options, sys};
@@ -21,6 +22,9 @@ pub(super) const KIND: &str = "fuse.imapfs";
 
 /// The setuid helper that mounts for users (package fuse3).
 const HELPER: &str = "fusermount3";
+
+/// How long a mount that is in the way may take to show that it is dead, which it does at once.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// How an unmount went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +128,8 @@ pub(super) fn prepare(mountpoint: &Path, nonempty: bool) -> Result<PathBuf> {
     let path = resolve(mountpoint)?;
     // Not stat(2) first: of a dead mount it may still answer from the kernel's cache.
     if let Some(mount) = mountinfo::mount_on(&mountinfo::mounts()?, &path).filter(|mount| mount.kind == KIND) {
-        if !sys::statfs(&path, mount.owner.unwrap_or_else(sys::current_ids)).is_err_and(|error| is_dead(&error)) {
+        let owner = mount.owner.unwrap_or_else(sys::current_ids);
+        if !sys::statfs(&path, owner, PROBE).is_err_and(|error| is_dead(&error)) {
             return Err(Error::Busy(format!("an imapfs is already mounted on {shown}").into()));
         }
         detach(&path, true)?;

@@ -91,6 +91,24 @@ fn a_message_of_very_many_parts_makes_no_sense() {
     }
 }
 
+#[test]
+fn a_structure_of_a_million_parts_costs_its_row_and_a_list_that_is_too_long_is_no_shorter_list() {
+    let parts = "(\"a\" \"b\" NIL NIL NIL \"7bit\" 1)".repeat(1_000_000);
+    let uids = " 1234567".repeat(3_000_000);
+    for (octets, want) in [
+        (format!("* 1 FETCH (UID 7 BODYSTRUCTURE ({parts} \"mixed\") FLAGS ())\r\n* 7 EXISTS\r\n"), r#"other "FETCH""#),
+        (format!("* SEARCH{uids}\r\n* 7 EXISTS\r\n"), r#"other "SEARCH""#),
+        (format!("* ESEARCH (TAG \"a\") ALL 1{}\r\n* 7 EXISTS\r\n", uids.replace(' ', ",")), r#"other "ESEARCH""#),
+        (format!("a1 OK {parts}\r\n* 7 EXISTS\r\n"), "tagged a1 Ok"),
+    ] {
+        let frames = frames(octets.as_bytes());
+        let (response, odd) = Response::parse(&frames[0]);
+        assert!(show(&response).starts_with(want), "{}", show(&response));
+        assert_eq!(odd.is_some(), want.starts_with("other"));
+        assert_eq!(show(&Response::parse(&frames[1]).0), "7 exists");
+    }
+}
+
 /// Text made of what responses are made of, so that every branch is reached.
 fn response() -> impl Strategy<Value = Vec<u8>> {
     let words = vec![

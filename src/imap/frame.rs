@@ -9,7 +9,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
-use crate::error::Error;
+use crate::error::{Error, printable};
 
 /// Octets of line text in one response: the BODYSTRUCTURE of 10,000 parts fits, which is what Dovecot sends at most.
 const LINE: usize = 4 << 20;
@@ -104,6 +104,22 @@ impl Frame {
             Literal::Data(_) => None,
         });
         sizes.max()
+    }
+
+    /// The response for the protocol log: control characters escaped, literals elided, about `max` characters.
+    pub fn printable(&self, max: usize) -> String {
+        let mut text = printable(&self.line, max);
+        for (literal, line) in &self.rest {
+            let (octets, kept) = match literal {
+                Literal::Data(data) => (data.len() as u64, ""),
+                Literal::Oversize(octets) => (*octets, " thrown away"),
+            };
+            if text.len() > max {
+                break;
+            }
+            text += &format!("{{{octets}{kept}}}{}", printable(line, max));
+        }
+        text
     }
 
     /// Octets of line text and literals, thrown away or not.

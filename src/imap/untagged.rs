@@ -49,12 +49,12 @@ fn counted(number: u64, keyword: &[u8], cursor: &mut Cursor<'_>) -> Understood {
         b"RECENT" => Data::Recent(number),
         // GNU mailutils says EXPUNGED.
         b"EXPUNGE" | b"EXPUNGED" => Data::Expunge(number),
-        b"FETCH" => Data::Fetch(Box::new(fetch::parse(number, cursor).ok_or(Some("FETCH without a list"))?)),
+        b"FETCH" => Data::Fetch(fetch::parse(number, cursor).ok_or(Some("FETCH without a list"))?),
         // RFC 9586: the number is the UID.
         b"UIDFETCH" => {
             let mut row = fetch::parse(0, cursor).ok_or(Some("UIDFETCH without a list"))?;
             row.uid = row.uid.or_else(|| uid(number));
-            Data::Fetch(Box::new(row))
+            Data::Fetch(row)
         }
         _ => return Err(Some("a number without a meaning")),
     })

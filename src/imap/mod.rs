@@ -5,6 +5,7 @@ pub mod command;
 pub mod connect;
 pub mod frame;
 pub mod gate;
+pub mod halves;
 pub mod options;
 pub mod pool;
 pub mod request;

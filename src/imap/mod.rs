@@ -3,6 +3,7 @@
 pub mod body_structure;
 pub mod command;
 pub mod connect;
+pub mod fetch;
 pub mod frame;
 pub mod gate;
 pub mod halves;
@@ -10,10 +11,12 @@ pub mod options;
 pub mod pool;
 pub mod request;
 pub mod response;
+pub mod response_code;
 pub mod sasl;
 pub mod session;
 pub mod token;
 pub mod transport;
+pub mod untagged;
 
 pub use options::{Credentials, Options, Tls};
 pub use pool::Client;

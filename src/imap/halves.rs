@@ -25,6 +25,7 @@ struct Inflate {
     raw: BytesMut,
     /// The last step filled its room: there may be more to come out though nothing goes in.
     more: bool,
+    ended: bool,
 }
 
 /// The writing half.
@@ -47,7 +48,7 @@ pub fn halves(stream: Box<dyn Stream>) -> (Reader, Writer) {
 impl Reader {
     /// From here on the server's octets are deflated; `unread` are those that came already.
     pub fn inflate(&mut self, unread: &[u8]) {
-        self.inflate = Some(Inflate { state: Decompress::new(false), raw: BytesMut::from(unread), more: true });
+        self.inflate = Some(Inflate { state: Decompress::new(false), raw: BytesMut::from(unread), more: true, ended: false });
     }
 
     /// Appends what comes next, 1 to [`CHUNK`] octets, to `buffer`; 0 is the end of the stream.
@@ -59,10 +60,12 @@ impl Reader {
             return self.stream.read_buf(buffer).await;
         };
         loop {
-            if inflate.more || !inflate.raw.is_empty() {
-                let n = inflate.step(buffer)?;
-                if n > 0 {
-                    return Ok(n);
+            while inflate.more || !inflate.raw.is_empty() {
+                let raw = inflate.raw.len();
+                match inflate.step(buffer)? {
+                    0 if inflate.raw.len() == raw && !inflate.more => break,
+                    0 => {}
+                    n => return Ok(n),
                 }
             }
             inflate.raw.reserve(CHUNK / 4);
@@ -75,6 +78,10 @@ impl Reader {
 
 impl Inflate {
     fn step(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        if self.ended {
+            // Nothing further can come behind the end of a deflate stream.
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the deflate stream ended"));
+        }
         let start = buffer.len();
         buffer.resize(start + CHUNK, 0);
         let (read, written) = (self.state.total_in(), self.state.total_out());
@@ -82,13 +89,10 @@ impl Inflate {
         let n = (self.state.total_out() - written) as usize;
         buffer.truncate(start + n);
         self.raw.advance((self.state.total_in() - read) as usize);
-        self.more = n == CHUNK;
-        match outcome {
-            // Nothing further can come behind the end of a deflate stream.
-            Ok(Status::StreamEnd) if n == 0 => Err(io::Error::new(io::ErrorKind::InvalidData, "deflate stream ended")),
-            Ok(_) => Ok(n),
-            Err(e) => Err(io::Error::new(io::ErrorKind::InvalidData, e)),
-        }
+        let status = outcome.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        self.ended = status == Status::StreamEnd;
+        self.more = n == CHUNK || self.ended;
+        Ok(n)
     }
 }
 
@@ -106,6 +110,9 @@ impl Writer {
             self.pending.extend_from_slice(batch);
             return Ok(());
         };
+        if batch.is_empty() {
+            return Ok(());
+        }
         // One sync flush for the batch: the server can read all of it now, at a cost of five octets.
         let mut rest = batch;
         loop {

@@ -14,6 +14,8 @@ use super::transport::Stream;
 /// deflate bomb (1 : 1,000) is met by the limits above in steps of this size.
 pub const CHUNK: usize = 64 * 1024;
 
+const MIN_ROOM: usize = 4096;
+
 /// The reading half.
 pub struct Reader {
     stream: ReadHalf<Box<dyn Stream>>,
@@ -55,7 +57,10 @@ impl Reader {
     ///
     /// Errors: of the socket; `InvalidData` for a corrupt deflate stream.
     pub async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
-        buffer.reserve(CHUNK);
+        // Only when there is next to no room: whoever owns the buffer knows better how much it will need.
+        if buffer.capacity() - buffer.len() < MIN_ROOM {
+            buffer.reserve(CHUNK);
+        }
         let Some(inflate) = &mut self.inflate else {
             return self.stream.read_buf(buffer).await;
         };
@@ -83,7 +88,8 @@ impl Inflate {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the deflate stream ended"));
         }
         let start = buffer.len();
-        buffer.resize(start + CHUNK, 0);
+        let room = (buffer.capacity() - start).clamp(MIN_ROOM, CHUNK);
+        buffer.resize(start + room, 0);
         let (read, written) = (self.state.total_in(), self.state.total_out());
         let outcome = self.state.decompress(&self.raw, &mut buffer[start..], FlushDecompress::Sync);
         let n = (self.state.total_out() - written) as usize;
@@ -91,7 +97,7 @@ impl Inflate {
         self.raw.advance((self.state.total_in() - read) as usize);
         let status = outcome.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
         self.ended = status == Status::StreamEnd;
-        self.more = n == CHUNK || self.ended;
+        self.more = n == room || self.ended;
         Ok(n)
     }
 }

@@ -53,8 +53,8 @@ pub struct Machine {
     selected: Option<(MailboxName, Selected)>,
     /// Invariant: while this is set, `flights` is empty.
     selecting: Option<Selecting>,
-    /// Rest of a command that waits for the server's `+`; nothing else is sent meanwhile.
-    continuation: Option<(u64, VecDeque<Bytes>)>,
+    /// What waits for the server's `+`, and what stands behind it; nothing else is sent meanwhile.
+    pending: VecDeque<Chunk>,
     output: BytesMut,
     sent: u64,
     unasked: u64,
@@ -65,6 +65,14 @@ struct Selecting {
     tag: u64,
     name: MailboxName,
     found: Selected,
+}
+
+/// A piece of a command.
+struct Chunk {
+    tag: u64,
+    /// Only after a `+`.
+    waits: bool,
+    octets: Bytes,
 }
 
 impl Machine {
@@ -79,7 +87,7 @@ impl Machine {
             flights: VecDeque::new(),
             selected: None,
             selecting: None,
-            continuation: None,
+            pending: VecDeque::new(),
             output: BytesMut::new(),
             sent: 0,
             unasked: 0,
@@ -113,7 +121,7 @@ impl Machine {
 
     /// Sends what may be sent now.
     pub fn pump(&mut self) {
-        while self.continuation.is_none() && self.selecting.is_none() && self.flights.len() < WINDOW {
+        while self.pending.is_empty() && self.selecting.is_none() && self.flights.len() < WINDOW {
             let Some(job) = self.queue.front() else { return };
             let command = &job.request.command;
             if let Some(name) = job.mailbox() {
@@ -152,20 +160,10 @@ impl Machine {
         let Some(mut job) = self.queue.pop_front() else { return };
         job.attempts += 1;
         let mut tags = VecDeque::new();
-        let mut chunks = VecDeque::new();
         for line in lines {
-            let tag = self.next_tag(line);
-            tags.push_back(tag);
-            // A line behind one that waits for `+` waits with it: its text follows as a further chunk.
-            for (n, chunk) in line.encode(&format!("T{tag}"), self.dialect.literals).into_iter().enumerate() {
-                match chunks.back_mut() {
-                    Some((_, last)) if n == 0 => *last = [&last[..], &chunk].concat().into(),
-                    _ => chunks.push_back((tag, chunk)),
-                }
-            }
+            tags.push_back(self.queue_line(line));
         }
-        let last = tags.back().copied().unwrap_or_default();
-        self.write(last, chunks.into_iter().map(|(_, chunk)| chunk).collect());
+        self.write();
         self.flights.push_back(Flight::new(job, tags));
     }
 
@@ -174,27 +172,30 @@ impl Machine {
             Ok(line) => line,
             Err(error) => return self.finish_first(Err(error)),
         };
-        let tag = self.next_tag(&line);
-        self.write(tag, line.encode(&format!("T{tag}"), self.dialect.literals).into());
+        let tag = self.queue_line(&line);
+        self.write();
         self.selected = None;
         self.selecting = Some(Selecting { tag, name, found: Selected::default() });
     }
 
-    fn next_tag(&mut self, line: &Line) -> u64 {
+    /// Puts a line behind what is pending; the number of its tag.
+    fn queue_line(&mut self, line: &Line) -> u64 {
         self.tags += 1;
         self.sent += 1;
+        let tag = self.tags;
         if self.debug {
-            tracing::debug!(target: "imapfs::protocol", "C: T{} {}", self.tags, printable(line.printable().as_bytes(), 500));
+            tracing::debug!(target: "imapfs::protocol", "C: T{tag} {}", printable(line.printable().as_bytes(), 500));
         }
-        self.tags
+        for (n, octets) in line.encode(&format!("T{tag}"), self.dialect.literals).into_iter().enumerate() {
+            self.pending.push_back(Chunk { tag, waits: n > 0, octets });
+        }
+        tag
     }
 
-    fn write(&mut self, tag: u64, mut chunks: VecDeque<Bytes>) {
-        if let Some(first) = chunks.pop_front() {
-            self.output.extend_from_slice(&first);
-        }
-        if !chunks.is_empty() {
-            self.continuation = Some((tag, chunks));
+    /// Writes what is pending up to what waits for a `+`.
+    fn write(&mut self) {
+        while let Some(chunk) = self.pending.pop_front_if(|c| !c.waits) {
+            self.output.extend_from_slice(&chunk.octets);
         }
     }
 
@@ -230,15 +231,10 @@ impl Machine {
     }
 
     fn proceed(&mut self) -> Result<Progress> {
-        let Some((tag, mut chunks)) = self.continuation.take() else {
-            return Err(Error::protocol("the server asked for more where nothing more is due"));
-        };
-        if let Some(chunk) = chunks.pop_front() {
-            self.output.extend_from_slice(&chunk);
-        }
-        if !chunks.is_empty() {
-            self.continuation = Some((tag, chunks));
-        }
+        let chunk = self.pending.pop_front();
+        let chunk = chunk.ok_or_else(|| Error::protocol("the server asked for more where nothing more is due"))?;
+        self.output.extend_from_slice(&chunk.octets);
+        self.write();
         Ok(Progress::Some)
     }
 
@@ -246,14 +242,13 @@ impl Machine {
         let unknown = || Error::protocol("the server answered what it was not asked");
         let number = tag.strip_prefix(b"T").and_then(|n| std::str::from_utf8(n).ok()?.parse::<u64>().ok());
         let number = number.ok_or_else(unknown)?;
-        if self.continuation.as_ref().is_some_and(|(waiting, _)| *waiting >= number) && refusal.status == Status::Ok {
-            return Err(Error::protocol("the server answered a command before it was sent"));
-        }
-        if let Some((waiting, _)) = self.continuation.take_if(|(waiting, _)| *waiting >= number) {
-            // The rest of the command is not sent; lines behind the refused one were not either.
-            for flight in &mut self.flights {
-                flight.tags.retain(|t| *t <= number || *t > waiting);
+        if self.pending.iter().any(|c| c.tag == number) {
+            if refusal.status == Status::Ok {
+                return Err(Error::protocol("the server answered a command before it was sent"));
             }
+            // Refused instead of a `+`: the rest of the command must not be sent.
+            self.pending.retain(|c| c.tag != number);
+            self.write();
         }
         if let Some(selecting) = self.selecting.take_if(|s| s.tag == number) {
             self.selected(selecting, refusal);

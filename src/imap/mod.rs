@@ -3,6 +3,7 @@
 pub mod body_structure;
 pub mod command;
 pub mod connect;
+pub mod dispatcher;
 pub mod fetch;
 pub mod flight;
 pub mod frame;
@@ -17,6 +18,7 @@ pub mod response;
 pub mod response_code;
 pub mod sasl;
 pub mod session;
+pub mod setup;
 pub mod token;
 pub mod transport;
 pub mod untagged;

@@ -50,7 +50,7 @@ pub struct Options {
 /// SIGINT or SIGHUP. An error of `ready` unmounts.
 ///
 /// # Errors
-/// Why it could not be mounted (`Auth`, `Offline`, …); `Interrupted` by a signal before it was; `Local` for the kernel.
+/// Why it could not be mounted (`Auth`, `Offline`, …); `Interrupted` when a signal came before it was; `Local` for the kernel.
 pub fn run(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -67,16 +67,21 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     if options.imap.tls == imap::Tls::None {
         tracing::warn!("the connection to {} is not encrypted (--tls none)", options.imap.host);
     }
-    let (events, _unasked) = mpsc::unbounded_channel();
-    let client = tokio::select! {
-        client = imap::Client::connect(options.imap.clone(), events) => client?,
+    let (client, fs) = tokio::select! {
+        started = start(&options) => started?,
         () = signals.end() => return Err(Error::Interrupted),
     };
-    let fs = Arc::new(Fs {});
     let outcome = until_unmounted(fs, &options, ready, &mut signals).await;
     tell_manager("STOPPING=1");
     client.close().await;
     outcome
+}
+
+/// Connects, and builds the file system over it.
+async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
+    let (events, _unasked) = mpsc::unbounded_channel();
+    let client = imap::Client::connect(options.imap.clone(), events).await?;
+    Ok((client, Arc::new(Fs {})))
 }
 
 /// Holds the kernel session. Leaving it, by an error too, unmounts.

@@ -25,10 +25,15 @@ pub fn run(arguments: Vec<OsString>, sloppy: bool, password: Option<SecretString
     let line = format!("{} is mounted at {}", options.name, options.mountpoint.display());
     if mount.foreground {
         log::start(&global, false)?;
-        return Ok(mount::run(options, || {
+        let ready = || {
             tracing::info!("{line}");
             Ok(())
-        })?);
+        };
+        return match mount::run(options, ready) {
+            // A service that is stopped while it connects has not failed.
+            Err(Error::Interrupted) => Ok(()),
+            outcome => Ok(outcome?),
+        };
     }
     let reporter = match background::fork()? {
         Side::Parent(outcome) => return outcome.and_then(|line| print(&format!("{line}\n"))),

@@ -50,7 +50,8 @@ pub struct Options {
 /// SIGINT or SIGHUP. An error of `ready` unmounts.
 ///
 /// # Errors
-/// Why it could not be mounted (`Auth`, `Offline`, …); `Interrupted` when a signal came before it was; `Local` for the kernel.
+/// Why it could not be mounted (`Auth`, `Offline`, …); `Interrupted` when a signal came before it was; `Busy` when
+/// another mount covers it at the end; `Local` for the kernel.
 pub fn run(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -72,7 +73,6 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
         () = signals.end() => return Err(Error::Interrupted),
     };
     let outcome = until_unmounted(fs, &options, ready, &mut signals).await;
-    tell_manager("STOPPING=1");
     client.close().await;
     outcome
 }
@@ -102,13 +102,16 @@ async fn until_unmounted(
     let mounted = fuse::serve(fs, Handle::current(), &options.mountpoint, &kernel)?;
     ready()?;
     tell_manager("READY=1");
-    tokio::select! {
-        () = signals.end() => mounted.unmount().map(|_| ()),
-        () = mounted.ended() => {
-            tracing::info!("unmounted");
-            Ok(())
-        }
+    let signalled = tokio::select! {
+        () = signals.end() => true,
+        () = mounted.ended() => false,
+    };
+    tell_manager("STOPPING=1");
+    if signalled {
+        mounted.unmount()?;
     }
+    tracing::info!("unmounted");
+    Ok(())
 }
 
 /// Tells the service manager, if there is one, sd_notify(3): a datagram to `$NOTIFY_SOCKET`, a path or an abstract

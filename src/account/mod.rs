@@ -1,1 +1,403 @@
-//! stub
+//! WHAT WE KNOW. The one door between the file system and the server: speaks ids, never file names.
+
+mod cache;
+mod content;
+mod flight;
+mod index;
+mod info;
+mod mailboxes;
+mod message;
+mod object;
+mod reading;
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use lru::LruCache;
+use tokio::sync::mpsc;
+
+use self::cache::Cache;
+use self::content::Content;
+use self::flight::Flights;
+use self::index::Index;
+use self::mailboxes::{Mailboxes, Moved};
+use self::object::{Length, Object};
+use self::reading::Reading;
+use crate::error::{Error, Result};
+use crate::imap::pool::Event;
+use crate::imap::response::Data;
+use crate::imap::{Class, Client, Command, Target};
+use crate::mail::envelope::Summary;
+use crate::mail::mailbox::Change;
+use crate::mail::section::Section;
+use crate::mail::uid::Uid;
+use crate::tree::node::{EntryId, MailboxId};
+
+pub use self::info::Quota;
+pub use self::mailboxes::Mailbox;
+pub use self::message::Message;
+pub use self::reading::Reader;
+
+/// What this layer obeys.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How the account is called in status and URLs.
+    pub name: String,
+    /// Login name, host, and the port when it is not the usual one: for URLs, RFC 5092.
+    pub user: String,
+    /// See `user`.
+    pub host: String,
+    /// See `user`.
+    pub port: Option<u16>,
+    /// Only this mailbox and what is below it is shown; its path, levels parted by `/`.
+    pub root_mailbox: Option<String>,
+    /// For how long what can change is believed without asking.
+    pub poll_interval: Duration,
+    /// Octets of messages that are kept in memory.
+    pub memory: usize,
+}
+
+/// Trees of messages that are kept, octets (estimated).
+const MESSAGES_BUDGET: usize = 8 * 1024 * 1024;
+
+/// Messages whose octets are still known as the same ones when they are read again.
+const WHOLES: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+
+/// Octets of a listing of all mailboxes at the most.
+const LIST_MAX: u64 = 64 * 1024 * 1024;
+
+/// Something changed that the kernel may have been told otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// In a mailbox.
+    Message(MailboxId, Change),
+    /// A mailbox came, went, or is another one under the same name.
+    Mailbox {
+        /// The directory it is in; `None` for the root.
+        parent: Option<MailboxId>,
+        /// Its name there.
+        component: String,
+    },
+}
+
+/// An IMAP account.
+pub struct Account {
+    client: Client,
+    options: Options,
+    content: Arc<Content>,
+    reading: Arc<Reading>,
+    mailboxes: Mutex<Table>,
+    messages: Cache<(MailboxId, Uid), Arc<Message>>,
+    wholes: Mutex<LruCache<(MailboxId, Uid), Arc<Object>>>,
+    list_flights: Flights<(), ()>,
+    sync_flights: Flights<MailboxId, ()>,
+    find_flights: Flights<(MailboxId, Uid), Arc<Summary>>,
+    message_flights: Flights<(MailboxId, Uid), Arc<Message>>,
+    info: info::Info,
+    /// Handed to each index.
+    message_changes: index::Changes,
+    changed: mpsc::UnboundedSender<Changed>,
+    changes: Mutex<Option<mpsc::UnboundedReceiver<Changed>>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    mailboxes: Mailboxes,
+    listed: Option<Instant>,
+    root: Option<MailboxId>,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("name", &self.options.name).finish_non_exhaustive()
+    }
+}
+
+impl Account {
+    /// Lists the mailboxes of a connected client. What the server says unasked comes in by `events`.
+    ///
+    /// # Errors
+    /// `NotFound` when the mailbox that is to be the root is not there; what the server says.
+    pub async fn open(client: Client, events: mpsc::UnboundedReceiver<Event>, options: Options) -> Result<Arc<Self>> {
+        let (message_changes, from_indexes) = mpsc::unbounded_channel();
+        let (changed, changes) = mpsc::unbounded_channel();
+        let account = Arc::new(Self {
+            content: Arc::new(Content::new(client.clone(), options.memory)),
+            reading: Arc::default(),
+            mailboxes: Mutex::default(),
+            messages: Cache::new(MESSAGES_BUDGET, |message| 1024 + 512 * message.entries.iter().len()),
+            wholes: Mutex::new(LruCache::new(WHOLES)),
+            list_flights: Flights::default(),
+            sync_flights: Flights::default(),
+            find_flights: Flights::default(),
+            message_flights: Flights::default(),
+            info: info::Info::default(),
+            message_changes,
+            changed,
+            changes: Mutex::new(Some(changes)),
+            client,
+            options,
+        });
+        account.list().await?;
+        if let Some(path) = &account.options.root_mailbox {
+            let mut table = account.table();
+            table.root = Some(table.mailboxes.find(path).ok_or(Error::NotFound)?);
+        }
+        account.listen(from_indexes, events);
+        Ok(account)
+    }
+
+    /// What changed; given out once, to the file system.
+    pub fn changes(&self) -> Option<mpsc::UnboundedReceiver<Changed>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Passes on what happens until the account is gone.
+    fn listen(
+        self: &Arc<Self>,
+        mut from_indexes: mpsc::UnboundedReceiver<(MailboxId, Change)>,
+        mut events: mpsc::UnboundedReceiver<Event>,
+    ) {
+        let changed = self.changed.clone();
+        tokio::spawn(async move {
+            while let Some((id, change)) = from_indexes.recv().await {
+                // A closed channel: nobody is mounted.
+                let _ = changed.send(Changed::Message(id, change));
+            }
+        });
+        let account = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                let Some(account) = account.upgrade() else { return };
+                account.hear(event);
+            }
+        });
+    }
+
+    /// What the server says unasked makes the next look ask, or is a flag that changed.
+    fn hear(&self, event: Event) {
+        let index = event.mailbox.and_then(|name| self.table().mailboxes.indexes().find(|i| i.name == name).cloned());
+        let Some(index) = index else { return };
+        match event.data {
+            Data::Exists(_) | Data::Expunge(_) | Data::Vanished(..) => index.expire(),
+            row => index.apply(index::flags_event(row)),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how long what can change is believed without asking.
+    pub fn poll_interval(&self) -> Duration {
+        self.options.poll_interval
+    }
+
+    /// The mailbox that the mount's root shows; `None` when it is the account.
+    pub fn root(&self) -> Option<MailboxId> {
+        self.table().root
+    }
+
+    /// Lists the mailboxes anew when that was not done within the poll interval.
+    pub async fn refresh_mailboxes(self: &Arc<Self>) -> Result<()> {
+        if self.table().listed.is_some_and(|at| at.elapsed() < self.options.poll_interval) {
+            return Ok(());
+        }
+        let account = Arc::clone(self);
+        self.list_flights.join((), || async move { account.list().await }).await
+    }
+
+    async fn list(&self) -> Result<()> {
+        let started = Instant::now();
+        let (rows, _) = self.client.run(Target::Account, Command::List, Class::Small, LIST_MAX).await?;
+        let rows: Vec<_> =
+            rows.into_iter().filter_map(|row| if let Data::List(row) = row { Some(row) } else { None }).collect();
+        let mut table = self.table();
+        let moved = table.mailboxes.update(&rows, &self.message_changes);
+        table.listed = Some(started);
+        drop(table);
+        self.tell_moved(moved);
+        Ok(())
+    }
+
+    fn tell_moved(&self, moved: impl IntoIterator<Item = Moved>) {
+        for Moved { parent, component } in moved {
+            // A closed channel: nobody is mounted.
+            let _ = self.changed.send(Changed::Mailbox { parent, component });
+        }
+    }
+
+    /// The mailbox with this id. `Stale` when it is none's (any more).
+    pub fn mailbox(&self, id: MailboxId) -> Result<Mailbox> {
+        self.table().mailboxes.get(id).cloned().ok_or(Error::Stale)
+    }
+
+    /// The mailboxes in a directory, by name.
+    pub fn children(&self, parent: Option<MailboxId>) -> Vec<(String, MailboxId)> {
+        let table = self.table();
+        table.mailboxes.children(parent).into_iter().flatten().map(|(name, id)| (name.clone(), *id)).collect()
+    }
+
+    /// The mailbox of this name in a directory.
+    pub fn child(&self, parent: Option<MailboxId>, name: &str) -> Option<MailboxId> {
+        self.table().mailboxes.child(parent, name)
+    }
+
+    /// Does the mailbox hold messages, or is it only a level? `Stale` when it is gone.
+    pub fn has_messages(&self, id: MailboxId) -> Result<bool> {
+        self.table().mailboxes.get(id).map(|m| m.index.is_some()).ok_or(Error::Stale)
+    }
+
+    /// When messages came or went in a mailbox, as far as we saw; for the account and for mere levels, when it began.
+    pub fn changed(&self, id: Option<MailboxId>) -> Result<SystemTime> {
+        let table = self.table();
+        let Some(id) = id else { return Ok(self.info.started) };
+        let mailbox = table.mailboxes.get(id).ok_or(Error::Stale)?;
+        Ok(mailbox.index.as_ref().map_or(self.info.started, |index| index.changed()))
+    }
+
+    /// How many messages of a mailbox are known.
+    pub fn message_count(&self, id: MailboxId) -> u64 {
+        self.index(id).ok().and_then(|index| index.counts()).map_or(0, |(_, count, _)| count as u64)
+    }
+
+    /// How many messages of the account are known.
+    pub fn known_messages(&self) -> u64 {
+        let indexes: Vec<_> = self.table().mailboxes.indexes().cloned().collect();
+        indexes.iter().filter_map(|index| index.counts()).map(|(_, count, _)| count as u64).sum()
+    }
+
+    fn index(&self, id: MailboxId) -> Result<Arc<Index>> {
+        let table = self.table();
+        let mailbox = table.mailboxes.get(id).ok_or(Error::Stale)?;
+        mailbox.index.clone().ok_or(Error::NotFound)
+    }
+
+    /// All messages of a mailbox, ascending by UID, as they are now (not older than the poll interval).
+    pub async fn messages(self: &Arc<Self>, id: MailboxId) -> Result<Vec<Arc<Summary>>> {
+        let index = self.index(id)?;
+        if !index.is_fresh(self.options.poll_interval) {
+            let account = Arc::clone(self);
+            let flying = Arc::clone(&index);
+            let sync = || async move {
+                let synced = flying.sync(&account.client).await;
+                account.settle(&flying, synced)
+            };
+            self.sync_flights.join(id, sync).await?;
+        }
+        Ok(index.messages())
+    }
+
+    /// A message: known, or asked for alone.
+    pub async fn summary(self: &Arc<Self>, id: MailboxId, uid: Uid) -> Result<Arc<Summary>> {
+        let index = self.index(id)?;
+        if let Some(summary) = index.get(uid) {
+            return Ok(summary);
+        }
+        let account = Arc::clone(self);
+        let find = || async move {
+            let found = index.find(&account.client, uid).await;
+            account.settle(&index, found)
+        };
+        self.find_flights.join((id, uid), find).await
+    }
+
+    /// After a question about a mailbox: when it turned out to be another one under the same name, it gets another
+    /// id, and who holds the old one is told so.
+    fn settle<T>(&self, index: &Index, outcome: Result<T>) -> Result<T> {
+        if matches!(outcome, Err(Error::Stale)) {
+            index.expire();
+            if let Some(validity) = index.successor() {
+                let mut table = self.table();
+                let renumbered = table.mailboxes.renumber(index.id, validity, &self.message_changes);
+                if let Some((new, _)) = renumbered.as_ref().filter(|_| table.root == Some(index.id)) {
+                    table.root = Some(*new);
+                }
+                drop(table);
+                self.tell_moved(renumbered.map(|(_, moved)| moved));
+            }
+        }
+        outcome
+    }
+
+    /// The octets of a message, `BODY[]`.
+    fn whole(&self, id: MailboxId, summary: &Summary) -> Result<Arc<Object>> {
+        let locator = self.index(id)?.locate(summary.uid).ok_or(Error::Stale)?;
+        let mut wholes = self.wholes.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || self.content.object(locator, Section::message(), Length::Exact(summary.size));
+        Ok(Arc::clone(wholes.get_or_insert((id, summary.uid), new)))
+    }
+
+    /// A message and what is in it.
+    pub async fn message(self: &Arc<Self>, id: MailboxId, uid: Uid) -> Result<Arc<Message>> {
+        let summary = self.summary(id, uid).await?;
+        if let Some(message) = self.messages.get(&(id, uid)) {
+            return Ok(message);
+        }
+        let index = self.index(id)?;
+        let account = Arc::clone(self);
+        let fetch = || async move {
+            let whole = account.whole(id, &summary)?;
+            let fetched = Message::fetch(&account.client, &account.content, id, whole, summary).await;
+            let message = account.settle(&index, fetched)?;
+            account.messages.put((id, uid), Arc::clone(&message));
+            Ok(message)
+        };
+        self.message_flights.join((id, uid), fetch).await
+    }
+
+    /// The exact size of a file of a message, in octets as they are read.
+    pub async fn size(self: &Arc<Self>, message: &Arc<Message>, entry: EntryId) -> Result<u64> {
+        match self.reading.size(&self.content, message, entry).await {
+            Err(Error::Protocol(_)) => {
+                let message = self.distrust(message, entry).await?;
+                self.reading.size(&self.content, &message, entry).await
+            }
+            outcome => self.settled(message, outcome),
+        }
+    }
+
+    /// Opens a file of a message.
+    pub async fn open_entry(self: &Arc<Self>, id: MailboxId, uid: Uid, entry: EntryId) -> Result<Reader> {
+        if entry == EntryId::RAW {
+            // The message as it is needs no structure.
+            let summary = self.summary(id, uid).await?;
+            return Ok(Reader::whole(self.whole(id, &summary)?, summary.size));
+        }
+        let message = self.message(id, uid).await?;
+        match self.reading.open(&self.content, &message, entry).await {
+            Err(Error::Protocol(_)) => {
+                let message = self.distrust(&message, entry).await?;
+                self.reading.open(&self.content, &message, entry).await
+            }
+            outcome => self.settled(&message, outcome),
+        }
+    }
+
+    /// `size` octets of an open file from `offset` on, fewer only at its end.
+    pub async fn read(&self, reader: &Reader, offset: u64, size: u32) -> Result<Bytes> {
+        self.reading.read(&self.content, reader, offset, size).await
+    }
+
+    /// The message taken apart here, in the place of what the server said of it. An error when the file would be
+    /// another one then.
+    async fn distrust(&self, message: &Arc<Message>, entry: EntryId) -> Result<Arc<Message>> {
+        let new = message.distrust(&self.content).await?;
+        let name = |message: &Message| message.entry(entry).map(|e| (e.parent, e.name.clone()));
+        if name(&new)? != name(message)? {
+            return Err(Error::protocol("what the server says of the parts and what it gives do not agree"));
+        }
+        self.messages.put((message.mailbox, message.summary.uid), Arc::clone(&new));
+        Ok(new)
+    }
+
+    /// After a question about a message that was known: when it is gone, the next look at its mailbox asks.
+    fn settled<T>(&self, message: &Message, outcome: Result<T>) -> Result<T> {
+        match self.index(message.mailbox) {
+            Ok(index) => self.settle(&index, outcome),
+            Err(_) => outcome,
+        }
+    }
+}

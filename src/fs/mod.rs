@@ -1,12 +1,24 @@
 //! THE SYSCALLS. One file per verb; knows nodes and names, the account and no kernel.
 
+mod changes;
+mod getattr;
+mod lookup;
+mod read;
+mod readdir;
+mod xattr;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::account::Account;
 use crate::error::{Error, Result};
-use crate::tree::node::Ino;
+use crate::tree::message_name::Names;
+use crate::tree::node::{Ino, MailboxId, Node};
 
 /// Directory or file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,45 +99,87 @@ pub enum Invalidation {
     Entry(Ino, String),
 }
 
+/// What this layer obeys.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// How messages are named.
+    pub names: Names,
+    /// List the views as well.
+    pub show_views: bool,
+}
+
+/// How long the kernel may believe a message's name: what others expunge is gone from there after that time at the
+/// latest, and at once when we hear of it.
+const MESSAGE_TTL: Duration = Duration::from_secs(60);
+
+/// How long the kernel may believe what can never change: the parts of a message and their exact attributes.
+const IMMUTABLE_TTL: Duration = Duration::from_secs(3600);
+
 /// The file system.
 #[derive(Debug)]
-pub struct Fs {}
+pub struct Fs {
+    account: Arc<Account>,
+    options: Options,
+    files: Mutex<HashMap<Handle, Arc<read::OpenFile>>>,
+    directories: Mutex<HashMap<Handle, Arc<readdir::OpenDirectory>>>,
+    next_handle: AtomicU64,
+    invalidations: Mutex<Option<mpsc::UnboundedReceiver<Invalidation>>>,
+}
 
-#[allow(missing_docs, clippy::unused_async)] // stub
 impl Fs {
-    pub async fn lookup(&self, _parent: Ino, _name: &str) -> Result<Entry> {
-        Err(Error::NotFound)
+    /// The file system of an account. Must be called inside the runtime: a task turns changes of mailboxes into
+    /// invalidations.
+    pub fn new(account: Arc<Account>, options: Options) -> Arc<Self> {
+        let (invalidate, invalidations) = mpsc::unbounded_channel();
+        changes::watch(&account, options, invalidate);
+        Arc::new(Self {
+            account,
+            options,
+            files: Mutex::default(),
+            directories: Mutex::default(),
+            next_handle: AtomicU64::new(1),
+            invalidations: Mutex::new(Some(invalidations)),
+        })
     }
-    pub async fn getattr(&self, _ino: Ino) -> Result<Entry> {
-        Err(Error::NotFound)
-    }
-    pub async fn open(&self, _ino: Ino, _write: bool) -> Result<Opened> {
-        Err(Error::NotFound)
-    }
-    /// Exactly `size` octets, fewer only at the end of the file.
-    pub async fn read(&self, _handle: Handle, _offset: u64, _size: u32) -> Result<Bytes> {
-        Err(Error::NotFound)
-    }
-    pub fn release(&self, _handle: Handle) {}
-    pub async fn opendir(&self, _ino: Ino) -> Result<Handle> {
-        Err(Error::NotFound)
-    }
-    /// At most `max` entries from `offset` (0 is the start); empty at the end. `.` and `..` are among them.
-    pub async fn readdir(&self, _handle: Handle, _offset: u64, _max: usize) -> Result<Vec<DirEntry>> {
-        Err(Error::NotFound)
-    }
-    pub fn releasedir(&self, _handle: Handle) {}
-    pub async fn getxattr(&self, _ino: Ino, _name: &str) -> Result<Vec<u8>> {
-        Err(Error::NoAttribute)
-    }
-    pub async fn listxattr(&self, _ino: Ino) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-    pub async fn statfs(&self) -> Result<Usage> {
-        Ok(Usage::default())
-    }
-    /// What the kernel must forget; taken once, by the notify thread.
+
+    /// What the kernel must forget; given out once, to the notify thread.
     pub fn invalidations(&self) -> Option<mpsc::UnboundedReceiver<Invalidation>> {
-        None
+        self.invalidations.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Space and messages: the quota of the account, where the server has one.
+    pub async fn statfs(&self) -> Result<Usage> {
+        let quota = self.account.quota().await;
+        let blocks = |kib: u64| kib / 4;
+        Ok(Usage {
+            blocks: quota.map_or(0, |q| blocks(q.limit)),
+            free: quota.map_or(0, |q| blocks(q.limit.saturating_sub(q.used))),
+            files: self.account.known_messages(),
+        })
+    }
+
+    fn node(ino: Ino) -> Result<Node> {
+        Node::unpack(ino).ok_or(Error::Stale)
+    }
+
+    /// The mailbox that a directory shows: `Some(None)` is the account's root, `None` no mailbox directory.
+    fn mailbox_of(&self, node: Node) -> Option<Option<MailboxId>> {
+        match node {
+            Node::Root => Some(self.account.root()),
+            Node::Mailbox(id) => Some(Some(id)),
+            _ => None,
+        }
+    }
+
+    /// The node of a mailbox: the root where the mount shows only that mailbox.
+    fn mailbox_node(&self, id: Option<MailboxId>) -> Node {
+        match id {
+            Some(id) if self.account.root() != Some(id) => Node::Mailbox(id),
+            _ => Node::Root,
+        }
+    }
+
+    fn new_handle(&self) -> Handle {
+        Handle(self.next_handle.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -3,16 +3,25 @@
 pub mod body_structure;
 pub mod command;
 pub mod connect;
+pub mod dispatcher;
+pub mod fetch;
+pub mod flight;
 pub mod frame;
 pub mod gate;
+pub mod halves;
+pub mod machine;
 pub mod options;
 pub mod pool;
+pub mod refusal;
 pub mod request;
 pub mod response;
+pub mod response_code;
 pub mod sasl;
 pub mod session;
+pub mod setup;
 pub mod token;
 pub mod transport;
+pub mod untagged;
 
 pub use options::{Credentials, Options, Tls};
 pub use pool::Client;

@@ -58,6 +58,13 @@ pub struct Options {
     pub timeout: std::time::Duration,
 }
 
+impl Options {
+    /// Is the port another than the one that URLs leave out (143, and 993 for implicit TLS)?
+    pub fn has_unusual_port(&self) -> bool {
+        self.port != if self.tls == Tls::Implicit { 993 } else { 143 }
+    }
+}
+
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}:{} ({:?})", self.user, self.host, self.port, self.tls)

@@ -60,10 +60,17 @@ pub struct Summary {
     pub thread_id: Box<str>,
 }
 
+/// Octets of a header field that are kept in a summary: a hostile Subject must not fill the memory.
+const FIELD_MAX: usize = 4096;
+
+fn clip(raw: &[u8]) -> &[u8] {
+    &raw[..raw.len().min(FIELD_MAX)]
+}
+
 impl Address {
     /// `mailbox@host`, or what there is of it, lossy.
     pub fn spec(&self) -> String {
-        let text = |b: &Option<Vec<u8>>| b.as_deref().map(|b| String::from_utf8_lossy(b).into_owned());
+        let text = |b: &Option<Vec<u8>>| b.as_deref().map(|b| String::from_utf8_lossy(clip(b)).into_owned());
         match (text(&self.mailbox), text(&self.host)) {
             (Some(mailbox), Some(host)) => format!("{mailbox}@{host}"),
             (Some(one), None) | (None, Some(one)) => one,
@@ -76,7 +83,7 @@ impl Summary {
     /// The summary of a message with this envelope.
     pub fn new(uid: Uid, internal_date: i64, size: u64, flags: Flags, modseq: u64, envelope: &Envelope) -> Self {
         let first = |list: &[Address]| list.first().cloned().unwrap_or_default();
-        let decoded = |raw: &Option<Vec<u8>>| raw.as_deref().map(header::decode).unwrap_or_default();
+        let decoded = |raw: &Option<Vec<u8>>| raw.as_deref().map(|raw| header::decode(clip(raw))).unwrap_or_default();
         let from = first(&envelope.from);
         let sender = first(&envelope.sender).spec();
         let from_address = from.spec();

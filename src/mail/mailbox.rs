@@ -1,1 +1,331 @@
-//! stub
+//! What is known of one mailbox: a pure state machine. Own and foreign changes are [`Event`]s and take one path,
+//! [`Mailbox::apply`]; what they did comes out as [`Change`]s. It knows UIDs only, never sequence numbers: an
+//! untagged EXPUNGE makes the mailbox worth asking about, and the question is put by UID.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::envelope::Summary;
+use super::flag::Flags;
+use super::uid::{Uid, UidSet, UidValidity};
+
+/// Something the server told about the mailbox.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// It was selected.
+    Opened(Opened),
+    /// A message with all that is kept of it.
+    Message(Box<Summary>),
+    /// The flags of a message, and its MODSEQ or 0.
+    Flags(Uid, Flags, u64),
+    /// Exactly these messages are there, of those with a UID in the range: the answer to a search.
+    Present(UidSet),
+    /// These messages are gone.
+    Gone(UidSet),
+    /// All that the last `Opened` promised has been told: what is known now is the whole mailbox.
+    Complete,
+}
+
+/// What SELECT tells of a mailbox, as far as the state machine cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// UIDVALIDITY; 0 where the server has none.
+    pub validity: UidValidity,
+    /// UIDNEXT; `None` where the server does not tell.
+    pub uid_next: Option<u64>,
+    /// EXISTS.
+    pub exists: u64,
+    /// HIGHESTMODSEQ; `None` without CONDSTORE.
+    pub highest_modseq: Option<u64>,
+}
+
+/// What an event changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A message is there that was not.
+    Arrived(Uid),
+    /// Its flags are others.
+    Flags(Uid),
+    /// It was there and is not; what was known of it last.
+    Gone(Arc<Summary>),
+    /// All that was known is void: a new UIDVALIDITY.
+    Reset,
+}
+
+/// A question to the server that brings the mailbox up to date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All that is kept of the messages with a UID from this one on.
+    Messages(u32),
+    /// The UIDs that are there, and then all that is kept of those that are not known.
+    Uids,
+    /// FLAGS of all messages that changed since this MODSEQ.
+    FlagsSince(u64),
+    /// FLAGS of all messages.
+    Flags,
+}
+
+/// What is known of one mailbox.
+#[derive(Clone, Debug, Default)]
+pub struct Mailbox {
+    opened: Option<Opened>,
+    /// Invariant: a key equals the `uid` of its summary.
+    messages: BTreeMap<Uid, Arc<Summary>>,
+    /// The MODSEQ up to which all flags are known.
+    synced_modseq: Option<u64>,
+    complete: bool,
+}
+
+impl Mailbox {
+    /// UIDVALIDITY, once it is known.
+    pub fn validity(&self) -> Option<UidValidity> {
+        self.opened.map(|o| o.validity)
+    }
+
+    /// What the newest SELECT told.
+    pub fn opened(&self) -> Option<Opened> {
+        self.opened
+    }
+
+    /// Has the whole mailbox been told at least once?
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The message, when it is known.
+    pub fn get(&self, uid: Uid) -> Option<&Arc<Summary>> {
+        self.messages.get(&uid)
+    }
+
+    /// All known messages, ascending.
+    pub fn messages(&self) -> impl DoubleEndedIterator<Item = &Arc<Summary>> + ExactSizeIterator {
+        self.messages.values()
+    }
+
+    /// How many are known.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// True when none is known.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The highest known UID, or 0.
+    fn last_uid(&self) -> u32 {
+        self.messages.last_key_value().map_or(0, |(uid, _)| uid.get())
+    }
+
+    /// Takes an event in; tells what it changed.
+    pub fn apply(&mut self, event: Event) -> Vec<Change> {
+        match event {
+            Event::Opened(opened) => self.open(opened),
+            Event::Message(summary) => self.learn(*summary),
+            Event::Flags(uid, flags, modseq) => self.set_flags(uid, flags, modseq),
+            Event::Present(present) => self.retain(|uid| present.contains(uid)),
+            Event::Gone(gone) => self.retain(|uid| !gone.contains(uid)),
+            Event::Complete => {
+                self.complete = true;
+                self.synced_modseq = self.opened.and_then(|o| o.highest_modseq);
+                Vec::new()
+            }
+        }
+    }
+
+    fn open(&mut self, opened: Opened) -> Vec<Change> {
+        let reset = self.opened.is_some_and(|o| o.validity != opened.validity);
+        if reset {
+            *self = Self::default();
+        }
+        self.opened = Some(opened);
+        if reset { vec![Change::Reset] } else { Vec::new() }
+    }
+
+    fn learn(&mut self, summary: Summary) -> Vec<Change> {
+        let uid = summary.uid;
+        match self.messages.get(&uid) {
+            // Envelope, date and size of a UID never change; a server that tells others is not believed.
+            Some(_) => self.set_flags(uid, summary.flags, summary.modseq),
+            None => {
+                self.messages.insert(uid, Arc::new(summary));
+                vec![Change::Arrived(uid)]
+            }
+        }
+    }
+
+    fn set_flags(&mut self, uid: Uid, flags: Flags, modseq: u64) -> Vec<Change> {
+        let Some(known) = self.messages.get_mut(&uid) else { return Vec::new() };
+        // Answers may overtake each other (several connections): an older MODSEQ tells nothing new.
+        if modseq != 0 && modseq < known.modseq {
+            return Vec::new();
+        }
+        let changed = known.flags != flags;
+        if changed || known.modseq < modseq {
+            let known = Arc::make_mut(known);
+            known.flags = flags;
+            known.modseq = known.modseq.max(modseq);
+        }
+        if changed { vec![Change::Flags(uid)] } else { Vec::new() }
+    }
+
+    fn retain(&mut self, keep: impl Fn(Uid) -> bool) -> Vec<Change> {
+        let mut gone = Vec::new();
+        self.messages.retain(|&uid, summary| {
+            let kept = keep(uid);
+            if !kept {
+                gone.push(Change::Gone(Arc::clone(summary)));
+            }
+            kept
+        });
+        gone
+    }
+
+    /// Is what STATUS or SELECT just told the same as when the mailbox was last brought up to date? Without
+    /// CONDSTORE a foreign flag change cannot be seen this way.
+    pub fn is_current(&self, now: &Opened) -> bool {
+        self.complete
+            && self.opened.is_some_and(|o| o.validity == now.validity && o.uid_next == now.uid_next)
+            && self.messages.len() as u64 == now.exists
+            && (now.highest_modseq.is_none() || self.synced_modseq == now.highest_modseq)
+    }
+
+    /// What to ask after `Opened` was applied, so that afterwards `Complete` may be. With `flags_too` all flags are
+    /// asked for where the server cannot tell which changed.
+    pub fn plan_sync(&self, flags_too: bool) -> Vec<Step> {
+        let Some(opened) = self.opened else { return Vec::new() };
+        if self.messages.is_empty() {
+            return if opened.exists > 0 { vec![Step::Messages(1)] } else { Vec::new() };
+        }
+        let mut steps = Vec::new();
+        if self.complete {
+            let next = self.last_uid().saturating_add(1);
+            let nothing_new = opened.uid_next == Some(u64::from(next));
+            if !nothing_new {
+                steps.push(Step::Messages(next));
+            }
+            // What vanished cannot be told from counts alone while new messages may have come as well.
+            if !nothing_new || self.messages.len() as u64 != opened.exists {
+                steps.push(Step::Uids);
+            }
+        } else {
+            // Single messages were looked up, or a listing was cut: only the UIDs tell what is missing.
+            steps.push(Step::Uids);
+        }
+        match (opened.highest_modseq, self.synced_modseq) {
+            (Some(now), Some(then)) if now == then => {}
+            (Some(_), Some(then)) if then > 0 => steps.push(Step::FlagsSince(then)),
+            _ if flags_too || opened.highest_modseq.is_some() => steps.push(Step::Flags),
+            _ => {}
+        }
+        steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::envelope::Envelope;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap as Model;
+
+    fn summary(uid: u32, flags: &str, modseq: u64) -> Summary {
+        let flags = Flags::from_wire(flags.split(' ').map(str::as_bytes));
+        Summary::new(Uid::new(uid).unwrap(), 0, 1, flags, modseq, &Envelope::default())
+    }
+
+    fn opened(validity: u32, uid_next: u64, exists: u64, modseq: u64) -> Opened {
+        let highest_modseq = (modseq > 0).then_some(modseq);
+        Opened { validity: UidValidity(validity), uid_next: Some(uid_next), exists, highest_modseq }
+    }
+
+    fn mailbox(o: Opened, messages: &[u32]) -> Mailbox {
+        let mut mailbox = Mailbox::default();
+        mailbox.apply(Event::Opened(o));
+        for &uid in messages {
+            mailbox.apply(Event::Message(Box::new(summary(uid, "", 1))));
+        }
+        mailbox.apply(Event::Complete);
+        mailbox
+    }
+
+    #[test]
+    fn the_plan_asks_for_no_more_than_what_may_have_changed() {
+        let known = mailbox(opened(1, 10, 3, 7), &[1, 5, 9]);
+        for (now, want) in [
+            (opened(1, 10, 3, 7), vec![]),
+            (opened(1, 10, 3, 8), vec![Step::FlagsSince(7)]),
+            (opened(1, 10, 2, 8), vec![Step::Uids, Step::FlagsSince(7)]),
+            (opened(1, 11, 4, 8), vec![Step::Messages(10), Step::Uids, Step::FlagsSince(7)]),
+            (opened(2, 4, 2, 8), vec![Step::Messages(1)]),
+            (opened(2, 1, 0, 8), vec![]),
+        ] {
+            let mut mailbox = known.clone();
+            mailbox.apply(Event::Opened(now));
+            assert_eq!(mailbox.plan_sync(false), want, "{now:?}");
+            assert_eq!(known.is_current(&now), want.is_empty() && now.validity.0 == 1, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_uidvalidity_voids_everything() {
+        let mut known = mailbox(opened(1, 10, 1, 0), &[9]);
+        assert_eq!(known.apply(Event::Opened(opened(2, 10, 1, 0))), [Change::Reset]);
+        assert!(known.is_empty() && !known.is_complete());
+    }
+
+    #[test]
+    fn an_older_modseq_does_not_undo_a_newer_one() {
+        let mut known = mailbox(opened(1, 10, 1, 5), &[9]);
+        let uid = Uid::new(9).unwrap();
+        let flags = |f: &str| Flags::from_wire([f.as_bytes()]);
+        assert_eq!(known.apply(Event::Flags(uid, flags("\\Seen"), 6)), [Change::Flags(uid)]);
+        assert_eq!(known.apply(Event::Flags(uid, flags("\\Draft"), 5)), []);
+        assert!(known.get(uid).unwrap().flags.contains("\\Seen"));
+    }
+
+    proptest! {
+        /// Whatever comes in whatever order, the mailbox holds what a plain table of the same events holds, and the
+        /// changes told are exactly the differences.
+        #[test]
+        fn changes_are_the_difference_between_before_and_after(
+            events in prop::collection::vec((0u8..4, 1u32..12, 0u8..3), 0..60)
+        ) {
+            let mut mailbox = mailbox(opened(1, 99, 0, 0), &[]);
+            let mut model: Model<u32, String> = Model::new();
+            for (kind, n, flag) in events {
+                let flag = ["\\Seen", "\\Flagged", ""][flag as usize];
+                let before = model.clone();
+                let uid = Uid::new(n).unwrap();
+                let event = match kind {
+                    0 => { model.insert(n, flag.into()); Event::Message(Box::new(summary(n, flag, 0))) }
+                    1 => {
+                        if let Some(f) = model.get_mut(&n) { *f = flag.into() }
+                        Event::Flags(uid, Flags::from_wire([flag.as_bytes()]), 0)
+                    }
+                    2 => { model.remove(&n); Event::Gone(UidSet::range(n, n)) }
+                    _ => { model.retain(|k, _| *k <= n); Event::Present(UidSet::range(1, n)) }
+                };
+                let mut changes: Vec<(u32, char)> = mailbox.apply(event).into_iter().map(|c| match c {
+                    Change::Arrived(u) => (u.get(), '+'),
+                    Change::Gone(s) => (s.uid.get(), '-'),
+                    Change::Flags(u) => (u.get(), 'f'),
+                    Change::Reset => (0, 'r'),
+                }).collect();
+                changes.sort_unstable();
+                let mut want = Vec::new();
+                for k in 1..12 {
+                    match (before.get(&k), model.get(&k)) {
+                        (None, Some(_)) => want.push((k, '+')),
+                        (Some(_), None) => want.push((k, '-')),
+                        (Some(a), Some(b)) if a != b => want.push((k, 'f')),
+                        _ => {}
+                    }
+                }
+                prop_assert_eq!(changes, want);
+                let now: Model<u32, String> = mailbox.messages().map(|s| (s.uid.get(), s.flags.to_string())).collect();
+                prop_assert_eq!(now, model.clone());
+            }
+        }
+    }
+}

@@ -52,7 +52,7 @@ pub struct Part {
     pub content_id: Box<str>,
     /// Content-Transfer-Encoding of the body.
     pub encoding: Encoding,
-    /// Length of the encoded body in octets. From a server a hint (FACTS 7.2 row 7), from `mail::mime` exact.
+    /// Length of the encoded body in octets. From a server a hint (some servers count a line more or less, or the part's header), from `mail::mime` exact.
     pub octets: u64,
     /// What is in it.
     pub body: Body,

@@ -1,8 +1,11 @@
 //! WHAT THE USER SEES. Pure: nodes, inode numbers, the names of mailboxes, messages, parts and views.
 
+pub mod attributes;
+pub mod date;
 pub mod entries;
 pub mod mailbox_names;
 pub mod message_name;
 pub mod node;
+pub mod part_name;
 pub mod safe;
 pub mod views;

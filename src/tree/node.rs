@@ -13,9 +13,16 @@ use crate::mail::uid::Uid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MailboxId(pub u16);
 
-/// An entry of a message: 0 the message's own directory, otherwise see `tree::entries`.
+/// An entry of a message; `tree::entries` tells how they are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId(pub u16);
+
+impl EntryId {
+    /// The message's own directory.
+    pub const DIRECTORY: Self = Self(0);
+    /// Its `message.eml`.
+    pub const RAW: Self = Self(2);
+}
 
 /// An inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

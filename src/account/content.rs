@@ -1,0 +1,336 @@
+//! Encoded octets of sections: from memory, or in windows from the server, each octet once.
+//!
+//! 1. Octets are kept in blocks of 8 KiB and fetched in pieces of adjoining blocks; a piece on its way is known by
+//!    each of its blocks, so two readers of the same octets share one fetch.
+//! 2. Nothing a server says of a length is believed before it was seen: the piece that reaches the stated end asks for
+//!    a little more than should be there. Fewer octets than stated, there and only there, correct a hint.
+//! 3. Any other short, misplaced or missing answer is a lie about ranges (seen on several servers): the section is then
+//!    fetched whole, and only whole from then on. If that fails as well, the reader gets an error, never short data.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use tracing::warn;
+
+use super::cache::Cache;
+use super::flight::Flights;
+use super::object::{Length, Locator, Object};
+use crate::error::{Error, Result};
+use crate::imap::response::{BodyRow, Data};
+use crate::imap::{Class, Client, Command, FetchItem};
+use crate::mail::range::{BLOCK, blocks, plan_fetches};
+use crate::mail::section::Section;
+use crate::mail::uid::UidSet;
+
+/// Octets of a piece, at the most: one FETCH. 64 of them fill a line of 1 Gbit/s at 100 ms.
+const PIECE: u64 = 256 * 1024;
+
+/// From this many octets a piece goes with the bulk, so that small answers do not wait behind it.
+const BULK: u64 = 64 * 1024;
+
+/// Octets asked for beyond the stated end.
+const BEYOND: u64 = 1024;
+
+/// Octets that may have to be held whole: sections whose ranges the server answers wrongly.
+const WHOLE_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// Octets for lines and item names of an answer, besides the literal.
+const ANSWER_SLACK: u64 = 64 * 1024;
+
+/// Blocks that arrived, first block and octets; the last one may be shorter than a block.
+#[derive(Clone, Debug)]
+struct Piece {
+    start: u64,
+    octets: Bytes,
+}
+
+type PieceFlight = Shared<BoxFuture<'static, Result<Piece>>>;
+type PieceFlights = Arc<Mutex<HashMap<(u64, u64), PieceFlight>>>;
+
+/// The octets of all objects of an account.
+pub struct Content {
+    client: Client,
+    blocks: Arc<Cache<(u64, u64), Bytes>>,
+    wholes: Arc<Cache<u64, Bytes>>,
+    pieces: PieceFlights,
+    whole_flights: Flights<u64, Bytes>,
+    next_id: AtomicU64,
+}
+
+impl Content {
+    /// Octets of messages, `budget` octets of them kept in memory.
+    pub fn new(client: Client, budget: usize) -> Self {
+        Self {
+            client,
+            blocks: Arc::new(Cache::new(budget, Bytes::len)),
+            wholes: Arc::new(Cache::new(budget, Bytes::len)),
+            pieces: PieceFlights::default(),
+            whole_flights: Flights::default(),
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    /// A new object.
+    pub fn object(&self, locator: Locator, section: Section, length: Length) -> Arc<Object> {
+        Arc::new(Object::new(self.next_id.fetch_add(1, Ordering::Relaxed), locator, section, length))
+    }
+
+    /// The octets of `range`; fewer only when the section ends before. Each round may correct the length.
+    pub async fn read(&self, object: &Arc<Object>, range: Range<u64>) -> Result<Bytes> {
+        loop {
+            let length = object.length();
+            let end = range.end.min(length.octets());
+            if range.start >= end && length.is_exact() {
+                return Ok(Bytes::new());
+            }
+            if object.is_whole_only() {
+                let whole = self.whole(object).await?;
+                let clip = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(whole.len());
+                return Ok(whole.slice(clip(range.start)..clip(range.end)));
+            }
+            // Past a hint nothing can be asked for (servers answer that in many ways): settle the end first.
+            let wanted = range.start.min(length.octets().saturating_sub(1))..end.max(1);
+            match self.gather(object, wanted.clone()).await {
+                // The length was corrected on the way: look again.
+                Ok(_) if object.length() != length => {}
+                Ok(octets) if octets.len() as u64 == wanted.end - wanted.start => return Ok(octets),
+                Ok(_) => return Err(Error::protocol("a range is shorter than it should be")),
+                Err(Error::Protocol(reason) | Error::TooBig(reason)) if !object.is_whole_only() => {
+                    warn!(uid = %object.locator.uid, section = %object.section, %reason, "ranges are not to be relied on: fetching whole");
+                    object.set_whole_only();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// All octets.
+    pub async fn read_all(&self, object: &Arc<Object>) -> Result<Bytes> {
+        self.read(object, 0..u64::MAX).await
+    }
+
+    /// Settles how long the section really is, by looking at its end.
+    pub async fn exact_length(&self, object: &Arc<Object>) -> Result<u64> {
+        while !object.length().is_exact() {
+            let hint = object.length().octets();
+            self.read(object, hint.saturating_sub(1)..hint).await?;
+        }
+        Ok(object.length().octets())
+    }
+
+    /// Starts fetching what of `range` is neither here nor on its way, and does not wait.
+    pub fn prefetch(&self, object: &Arc<Object>, range: Range<u64>) {
+        if !object.is_whole_only() {
+            let end = range.end.min(object.length().octets());
+            drop(self.flights(object, range.start.min(end)..end));
+        }
+    }
+
+    /// The octets of a range that lies inside the known length.
+    async fn gather(&self, object: &Arc<Object>, range: Range<u64>) -> Result<Bytes> {
+        let mut out = BytesMut::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0).min(1 << 20));
+        let mut at = range.start;
+        for source in self.flights(object, range.clone()) {
+            let piece = match source {
+                Source::Here(piece) => piece,
+                Source::Flight(flight) => flight.await?,
+            };
+            // A piece that came out shorter corrected the length: the caller looks again.
+            let Some(skip) = at.checked_sub(piece.start) else { break };
+            let from = usize::try_from(skip).unwrap_or(usize::MAX).min(piece.octets.len());
+            let to = usize::try_from(range.end - piece.start).unwrap_or(usize::MAX).min(piece.octets.len());
+            // One block or piece is everything: hand it on without a copy.
+            if at == range.start && piece.start + to as u64 >= range.end {
+                return Ok(piece.octets.slice(from..to));
+            }
+            out.extend_from_slice(&piece.octets[from..to]);
+            at += (to - from) as u64;
+        }
+        Ok(out.freeze())
+    }
+
+    /// Where the octets of `range` are or come from, in order; what is missing is on its way now.
+    fn flights(&self, object: &Arc<Object>, range: Range<u64>) -> Vec<Source> {
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        let here: Vec<_> = blocks(&range).map(|block| (block, self.blocks.get(&(object.id, block)))).collect();
+        let missing =
+            here.iter().filter(|(block, octets)| octets.is_none() && !pieces.contains_key(&(object.id, *block)));
+        let missing: Vec<u64> = missing.map(|(block, _)| *block).collect();
+        for fetch in plan_fetches(missing, range.end.max(object.length().octets()), PIECE) {
+            let flight = self.launch(object, fetch.clone());
+            pieces.extend(blocks(&fetch).map(|block| ((object.id, block), flight.clone())));
+        }
+        let mut sources: Vec<Source> = Vec::new();
+        for (block, octets) in here {
+            match (octets, pieces.get(&(object.id, block)), sources.last()) {
+                (Some(octets), ..) => sources.push(Source::Here(Piece { start: block * BLOCK, octets })),
+                (None, Some(flight), Some(Source::Flight(last))) if last.ptr_eq(flight) => {}
+                (None, Some(flight), _) => sources.push(Source::Flight(flight.clone())),
+                (None, None, _) => {}
+            }
+        }
+        sources
+    }
+
+    /// Fetches adjoining blocks in a task of its own. Must be entered with the lock of `pieces` held, so that the
+    /// landing waits until the flight is on the list.
+    fn launch(&self, object: &Arc<Object>, range: Range<u64>) -> PieceFlight {
+        let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.blocks));
+        let landing = Landing { pieces: Arc::clone(&self.pieces), object: object.id, blocks: blocks(&range) };
+        let task = tokio::spawn(async move {
+            let _landing = landing;
+            let start = range.start;
+            let octets = fetch_piece(&client, &object, range).await?;
+            for (n, block) in octets.chunks(BLOCK as usize).enumerate() {
+                // A copy, so that a block that stays does not keep its whole piece.
+                cache.put((object.id, start / BLOCK + n as u64), Bytes::copy_from_slice(block));
+            }
+            Ok(Piece { start, octets })
+        });
+        task.map(|end| end.unwrap_or_else(|e| Err(Error::Local(e.to_string().into())))).boxed().shared()
+    }
+
+    /// The section in one literal, once for all who ask.
+    async fn whole(&self, object: &Arc<Object>) -> Result<Bytes> {
+        if let Some(octets) = self.wholes.get(&object.id) {
+            return Ok(octets);
+        }
+        let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.wholes));
+        let id = object.id;
+        let fetch = || async move {
+            let octets = fetch_body(&client, &object, None, WHOLE_LIMIT).await?;
+            match object.length() {
+                Length::Exact(n) if n != octets.len() as u64 => {
+                    return Err(Error::protocol(format!("{n} octets were known, {} came", octets.len())));
+                }
+                _ => object.set_length(Length::Exact(octets.len() as u64)),
+            }
+            cache.put(object.id, octets.clone());
+            Ok(octets)
+        };
+        self.whole_flights.join(id, fetch).await
+    }
+
+    /// Sections in one exchange, each whole: header and text parts of one message. `None` for one that is not there.
+    pub async fn fetch_sections(
+        &self,
+        locator: &Locator,
+        sections: &[Section],
+        limit: u64,
+    ) -> Result<Vec<Option<Bytes>>> {
+        let items = sections.iter().map(|s| FetchItem::Body(s.clone(), None)).collect();
+        let rows = fetch_rows(&self.client, locator, items, limit.saturating_add(ANSWER_SLACK), Class::Small).await?;
+        Ok(sections.iter().map(|s| take_body(&rows, s, None)).collect())
+    }
+}
+
+enum Source {
+    Here(Piece),
+    Flight(PieceFlight),
+}
+
+/// Takes a flight off the list when it ended, however it ended.
+struct Landing {
+    pieces: PieceFlights,
+    object: u64,
+    blocks: Range<u64>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        for block in self.blocks.clone() {
+            pieces.remove(&(self.object, block));
+        }
+    }
+}
+
+/// Fetches the octets of `range`, which begins inside the known length, and learns the length when it reaches the end.
+async fn fetch_piece(client: &Client, object: &Object, range: Range<u64>) -> Result<Bytes> {
+    let length = object.length();
+    let known = length.octets();
+    if range.end < known {
+        let octets =
+            fetch_body(client, object, Some((range.start, range.end - range.start)), range.end - range.start).await?;
+        let want = range.end - range.start;
+        return if octets.len() as u64 == want { Ok(octets) } else { Err(short(want, octets.len())) };
+    }
+    let want = known.saturating_sub(range.start);
+    // The whole in one piece: no range is needed, and none can be answered wrongly.
+    let ask = (range.start > 0).then_some((range.start, want + BEYOND));
+    let octets = fetch_body(client, object, ask, want + BEYOND + known).await?;
+    let got = octets.len() as u64;
+    match length {
+        Length::Exact(_) if got == want => Ok(octets),
+        Length::Exact(_) => Err(short(want, octets.len())),
+        Length::Hint(_) if got == 0 && want > 0 => Err(short(want, 0)),
+        Length::Hint(_) if ask.is_some() && got >= want + BEYOND => {
+            Err(Error::protocol("much longer than its structure states"))
+        }
+        Length::Hint(_) => {
+            if got != want {
+                warn!(uid = %object.locator.uid, section = %object.section, stated = known, real = range.start + got,
+                    "the structure states a wrong length");
+            }
+            object.set_length(Length::Exact(range.start + got));
+            Ok(octets)
+        }
+    }
+}
+
+fn short(want: u64, got: usize) -> Error {
+    Error::protocol(format!("{want} octets were asked for, {got} came"))
+}
+
+/// One FETCH of the object, whole or a range of it.
+async fn fetch_body(client: &Client, object: &Object, range: Option<(u64, u64)>, expect: u64) -> Result<Bytes> {
+    let range = match range {
+        Some((offset, count)) => Some((offset, u32::try_from(count).map_err(|_| Error::protocol("range too large"))?)),
+        None => None,
+    };
+    let class = if expect > BULK { Class::Bulk } else { Class::Small };
+    let items = vec![FetchItem::Body(object.section.clone(), range)];
+    let rows = fetch_rows(client, &object.locator, items, expect.saturating_add(ANSWER_SLACK), class).await?;
+    take_body(&rows, &object.section, range.map(|(offset, _)| offset))
+        .ok_or_else(|| Error::protocol("the answer has no data"))
+}
+
+/// The bodies of one message that a FETCH brought. `Stale` when the server has nothing for that UID any more.
+async fn fetch_rows(
+    client: &Client,
+    locator: &Locator,
+    items: Vec<FetchItem>,
+    limit: u64,
+    class: Class,
+) -> Result<Vec<BodyRow>> {
+    let uids = UidSet::range(locator.uid.get(), locator.uid.get());
+    let command = Command::Fetch { uids: uids.clone(), items, changed_since: None };
+    let (rows, _) = client.run(locator.target(), command, class, limit).await?;
+    let bodies: Vec<BodyRow> = bodies(rows, locator).collect();
+    if !bodies.is_empty() {
+        return Ok(bodies);
+    }
+    // Servers answer nothing but OK for a message that is gone, and some for one that is there.
+    let command = Command::Fetch { uids, items: vec![FetchItem::Flags], changed_since: None };
+    let (rows, _) = client.run(locator.target(), command, Class::Small, ANSWER_SLACK).await?;
+    let there = rows.iter().any(|row| matches!(row, Data::Fetch(row) if row.uid == Some(locator.uid)));
+    Err(if there { Error::protocol("the answer has no data") } else { Error::Stale })
+}
+
+fn bodies<'a>(rows: Vec<Data>, locator: &'a Locator) -> impl Iterator<Item = BodyRow> + 'a {
+    rows.into_iter()
+        .filter_map(|row| if let Data::Fetch(row) = row { Some(row) } else { None })
+        .filter(|row| row.uid == Some(locator.uid))
+        .flat_map(|row| row.bodies)
+}
+
+fn take_body(rows: &[BodyRow], section: &Section, origin: Option<u64>) -> Option<Bytes> {
+    rows.iter()
+        .find(|row| row.section.as_ref() == Some(section) && row.origin == origin)
+        .and_then(|row| row.data.clone())
+}

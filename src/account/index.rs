@@ -1,0 +1,378 @@
+//! The messages of one mailbox, kept in step with the server: asks what may have changed, applies what it hears.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::object::Locator;
+use crate::error::{Error, Result};
+use crate::imap::response::{Data, FetchRow, Selected, StatusItems};
+use crate::imap::{Answer, Class, Client, Command, FetchItem, Target};
+use crate::mail::envelope::{Envelope, Summary};
+use crate::mail::mailbox::{Change, Event, Mailbox, Opened, Step};
+use crate::mail::mailbox_name::MailboxName;
+use crate::mail::uid::{Uid, UidSet, UidValidity};
+use crate::tree::node::MailboxId;
+
+/// Messages of one mailbox at the most: what a hostile server can make us keep.
+const MESSAGES_MAX: u64 = 4_000_000;
+
+/// Octets that the answer for one message may have: a hostile ENVELOPE must not fill the memory.
+const ROW_MAX: u64 = 64 * 1024;
+
+/// How often all flags are asked for again where the server cannot tell which changed (no CONDSTORE).
+const FLAGS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Where changes of messages are told.
+pub type Changes = mpsc::UnboundedSender<(MailboxId, Change)>;
+
+/// The messages of one mailbox.
+#[derive(Debug)]
+pub struct Index {
+    /// Its id, as long as its UIDVALIDITY stays.
+    pub id: MailboxId,
+    /// Its name.
+    pub name: MailboxName,
+    known: Mutex<Known>,
+    changes: Changes,
+}
+
+#[derive(Debug)]
+struct Known {
+    mailbox: Mailbox,
+    /// When the server was last asked whether it changed; `None` when it is known to have.
+    checked: Option<Instant>,
+    flags_checked: Option<Instant>,
+    /// When messages came or went, as far as we saw: the directory's mtime.
+    changed: SystemTime,
+    /// Another UIDVALIDITY was seen.
+    void: bool,
+}
+
+impl Index {
+    /// An index that knows nothing. What happens to it goes to `changes`.
+    pub fn new(id: MailboxId, name: MailboxName, changes: Changes) -> Self {
+        let known = Known {
+            mailbox: Mailbox::default(),
+            checked: None,
+            flags_checked: None,
+            changed: SystemTime::now(),
+            void: false,
+        };
+        Self { id, name, known: Mutex::new(known), changes }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All messages, ascending by UID.
+    pub fn messages(&self) -> Vec<Arc<Summary>> {
+        self.lock().mailbox.messages().cloned().collect()
+    }
+
+    /// A message that is known already.
+    pub fn get(&self, uid: Uid) -> Option<Arc<Summary>> {
+        self.lock().mailbox.get(uid).cloned()
+    }
+
+    /// What SELECT told last, and how many messages are known, how many of them not `\Seen`; `None` before the first
+    /// listing.
+    pub fn counts(&self) -> Option<(Opened, usize, usize)> {
+        let known = self.lock();
+        let unseen = known.mailbox.messages().filter(|m| !m.flags.contains("\\Seen")).count();
+        known.mailbox.opened().filter(|_| known.mailbox.is_complete()).map(|o| (o, known.mailbox.len(), unseen))
+    }
+
+    /// UIDVALIDITY, once it is known.
+    pub fn validity(&self) -> Option<UidValidity> {
+        self.lock().mailbox.validity()
+    }
+
+    /// When messages came or went, as far as we saw.
+    pub fn changed(&self) -> SystemTime {
+        self.lock().changed
+    }
+
+    /// Was the server asked within `age`?
+    pub fn is_fresh(&self, age: Duration) -> bool {
+        let known = self.lock();
+        known.mailbox.is_complete() && known.checked.is_some_and(|at| at.elapsed() < age)
+    }
+
+    /// The server said that something changed: the next look asks.
+    pub fn expire(&self) {
+        self.lock().checked = None;
+    }
+
+    /// Where a message of this mailbox is.
+    pub fn locate(&self, uid: Uid) -> Option<Locator> {
+        self.validity().map(|validity| Locator { mailbox: self.name.clone(), validity, uid })
+    }
+
+    /// Takes events in, one lock for all, and tells what they changed. After a new UIDVALIDITY this index is void: the
+    /// mailbox gets another id and another index.
+    pub fn apply(&self, events: impl IntoIterator<Item = Event>) {
+        let mut known = self.lock();
+        // Before the first listing nobody has seen anything that could change.
+        let told = known.mailbox.is_complete();
+        for event in events {
+            for change in known.mailbox.apply(event) {
+                if !matches!(change, Change::Flags(_)) {
+                    known.changed = SystemTime::now();
+                }
+                known.void |= change == Change::Reset;
+                if told && change != Change::Reset {
+                    // A closed channel: the mount is going down.
+                    let _ = self.changes.send((self.id, change));
+                }
+            }
+        }
+    }
+
+    /// Brings the index up to date: STATUS when that may do, else SELECT and what its answer makes worth asking.
+    pub async fn sync(&self, client: &Client) -> Result<()> {
+        let (complete, expired) = {
+            let known = self.lock();
+            (known.mailbox.is_complete(), known.checked.is_none())
+        };
+        let started = Instant::now();
+        if complete && !expired && self.is_current(client).await? {
+            self.lock().checked = Some(started);
+            return Ok(());
+        }
+        let opened = self.open(client).await?;
+        self.reopen(opened)?;
+        let steps = {
+            let known = self.lock();
+            known.mailbox.plan_sync(known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL))
+        };
+        debug!(mailbox = ?self.name, ?opened, ?steps, "sync");
+        for step in &steps {
+            self.step(client, step, &opened).await?;
+        }
+        // A first listing that brought another number than the server stated is checked by UID.
+        let listed = self.lock().mailbox.len() as u64;
+        if listed != opened.exists && !steps.contains(&Step::Uids) {
+            self.step(client, &Step::Uids, &opened).await?;
+        }
+        self.apply([Event::Complete]);
+        let mut known = self.lock();
+        known.checked = Some(started);
+        if steps.contains(&Step::Flags) || known.flags_checked.is_none() {
+            known.flags_checked = Some(started);
+        }
+        Ok(())
+    }
+
+    /// Asks STATUS whether anything changed.
+    async fn is_current(&self, client: &Client) -> Result<bool> {
+        let (rows, _) = client.run(Target::Account, Command::Status(self.name.clone()), Class::Small, ROW_MAX).await?;
+        let status = rows.into_iter().find_map(|row| match row {
+            Data::MailboxStatus(name, items) if name == self.name => Some(items),
+            _ => None,
+        });
+        let known = self.lock();
+        let flags_due = known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL);
+        Ok(status
+            .and_then(opened_by_status)
+            .is_some_and(|now| known.mailbox.is_current(&now) && (now.highest_modseq.is_some() || !flags_due)))
+    }
+
+    /// SELECTs it, for what is true now.
+    async fn open(&self, client: &Client) -> Result<Opened> {
+        let target = Target::Mailbox { name: self.name.clone(), validity: None };
+        let (_, done) = client.run(target, Command::Select, Class::Small, ROW_MAX).await?;
+        let selected = done.selected.ok_or_else(|| Error::protocol("SELECT told nothing"))?;
+        let opened = opened_by_select(&selected);
+        if opened.exists > MESSAGES_MAX {
+            return Err(Error::TooBig(format!("{} messages in one mailbox", opened.exists).into()));
+        }
+        Ok(opened)
+    }
+
+    /// Takes in what SELECT told. `Stale` when it is not the mailbox it was.
+    fn reopen(&self, opened: Opened) -> Result<()> {
+        self.apply([Event::Opened(opened)]);
+        if self.lock().void { Err(Error::Stale) } else { Ok(()) }
+    }
+
+    /// The UIDVALIDITY that took the place of the one this index is about.
+    pub fn successor(&self) -> Option<UidValidity> {
+        let known = self.lock();
+        known.mailbox.validity().filter(|_| known.void)
+    }
+
+    fn target(&self) -> Target {
+        Target::Mailbox { name: self.name.clone(), validity: self.validity().filter(|v| v.0 != 0) }
+    }
+
+    async fn step(&self, client: &Client, step: &Step, opened: &Opened) -> Result<()> {
+        match step {
+            Step::Messages(first) => {
+                let last = opened.uid_next.map_or(u64::from(u32::MAX), |next| next.saturating_sub(1));
+                let last = u32::try_from(last).unwrap_or(u32::MAX);
+                if last >= *first {
+                    self.fetch_messages(client, UidSet::range(*first, last), opened.exists).await?;
+                }
+            }
+            Step::Uids => {
+                let limit = opened.exists.saturating_mul(16).saturating_add(ROW_MAX);
+                let (rows, _) = client.run(self.target(), Command::SearchAll, Class::Small, limit).await?;
+                let mut present = UidSet::new();
+                for row in rows {
+                    if let Data::Search(result) = row {
+                        for &(first, last) in result.all.ranges() {
+                            present.insert_range(first, last);
+                        }
+                    }
+                }
+                if present.len() > MESSAGES_MAX {
+                    return Err(Error::protocol("SEARCH tells more messages than there can be"));
+                }
+                let missing: UidSet = {
+                    let known = self.lock();
+                    present.iter().filter(|uid| known.mailbox.get(*uid).is_none()).collect()
+                };
+                self.apply([Event::Present(present)]);
+                if !missing.is_empty() {
+                    self.fetch_messages(client, missing, opened.exists).await?;
+                }
+            }
+            Step::FlagsSince(modseq) => self.fetch_flags(client, Some(*modseq), opened).await?,
+            Step::Flags => self.fetch_flags(client, None, opened).await?,
+        }
+        Ok(())
+    }
+
+    /// All that is kept of these messages, applied as it arrives.
+    async fn fetch_messages(&self, client: &Client, uids: UidSet, exists: u64) -> Result<()> {
+        let command = Command::Fetch { uids: uids.clone(), items: summary_items(client), changed_since: None };
+        let limit = exists.min(MESSAGES_MAX).saturating_mul(ROW_MAX).saturating_add(ROW_MAX);
+        let mut answers = client.send(self.target(), command, Class::Small, limit);
+        let mut batch = Vec::new();
+        while let Some(answer) = answers.recv().await {
+            match answer {
+                Answer::Data(Data::Fetch(row)) => {
+                    batch.extend(summarize(*row).filter(|s| uids.contains(s.uid)).map(Box::new).map(Event::Message));
+                    // What is there already is applied under one lock.
+                    if batch.len() >= 512 || answers.is_empty() {
+                        self.apply(batch.drain(..));
+                    }
+                }
+                Answer::Data(_) => {}
+                Answer::Done(done) => {
+                    self.apply(batch);
+                    return done.map(drop);
+                }
+            }
+        }
+        Err(Error::offline("connection closed"))
+    }
+
+    async fn fetch_flags(&self, client: &Client, since: Option<u64>, opened: &Opened) -> Result<()> {
+        let mut items = vec![FetchItem::Flags];
+        if opened.highest_modseq.is_some() {
+            items.push(FetchItem::ModSeq);
+        }
+        let last = opened.uid_next.map_or(u64::from(u32::MAX), |next| next.saturating_sub(1));
+        let uids = UidSet::range(1, u32::try_from(last).unwrap_or(u32::MAX).max(1));
+        let limit = opened.exists.saturating_mul(ROW_MAX).saturating_add(ROW_MAX);
+        let command = Command::Fetch { uids, items, changed_since: since };
+        let (rows, _) = client.run(self.target(), command, Class::Small, limit).await?;
+        self.apply(rows.into_iter().filter_map(flags_event));
+        Ok(())
+    }
+
+    /// The message with this UID: known, or asked for alone, so that one name costs one exchange however large the
+    /// mailbox is.
+    pub async fn find(&self, client: &Client, uid: Uid) -> Result<Arc<Summary>> {
+        if let Some(summary) = self.get(uid) {
+            return Ok(summary);
+        }
+        {
+            let known = self.lock();
+            if known.mailbox.is_complete() && known.checked.is_some() {
+                let next = known.mailbox.opened().and_then(|o| o.uid_next);
+                if next.is_some_and(|next| u64::from(uid.get()) < next) {
+                    return Err(Error::NotFound);
+                }
+            }
+        }
+        if self.validity().is_none() {
+            let opened = self.open(client).await?;
+            self.reopen(opened)?;
+        }
+        let uids = UidSet::range(uid.get(), uid.get());
+        let command = Command::Fetch { uids, items: summary_items(client), changed_since: None };
+        let (rows, _) = client.run(self.target(), command, Class::Small, ROW_MAX * 2).await?;
+        let summary = rows.into_iter().find_map(|row| match row {
+            Data::Fetch(row) => summarize(*row).filter(|s| s.uid == uid),
+            _ => None,
+        });
+        self.apply(summary.map(Box::new).map(Event::Message));
+        self.get(uid).ok_or(Error::NotFound)
+    }
+}
+
+/// What is asked for of each message, once: it never changes, but for the flags.
+fn summary_items(client: &Client) -> Vec<FetchItem> {
+    let mut items = vec![FetchItem::Flags, FetchItem::InternalDate, FetchItem::Size, FetchItem::Envelope];
+    if client.server().offers("CONDSTORE") {
+        items.push(FetchItem::ModSeq);
+    }
+    if client.server().offers("OBJECTID") {
+        items.push(FetchItem::ObjectId);
+    }
+    items
+}
+
+/// The summary of a row; none for a row that lacks what identifies a message: its UID and its size.
+fn summarize(row: FetchRow) -> Option<Summary> {
+    let (Some(uid), Some(size)) = (row.uid, row.size) else {
+        if row.envelope.is_some() {
+            warn!(uid = ?row.uid, "a message without UID or size is left out");
+        }
+        return None;
+    };
+    let text = |id: Option<Vec<u8>>| String::from_utf8_lossy(&id.unwrap_or_default()).into();
+    let mut summary = Summary::new(
+        uid,
+        row.internal_date.unwrap_or(0),
+        size,
+        row.flags.unwrap_or_default(),
+        row.modseq.unwrap_or(0),
+        &row.envelope.unwrap_or_else(Envelope::default),
+    );
+    summary.email_id = text(row.email_id);
+    summary.thread_id = text(row.thread_id);
+    Some(summary)
+}
+
+/// A row that tells flags, as an event.
+pub fn flags_event(row: Data) -> Option<Event> {
+    match row {
+        Data::Fetch(row) => Some(Event::Flags(row.uid?, row.flags?, row.modseq.unwrap_or(0))),
+        _ => None,
+    }
+}
+
+fn opened_by_select(selected: &Selected) -> Opened {
+    Opened {
+        validity: selected.uid_validity.unwrap_or(UidValidity(0)),
+        uid_next: selected.uid_next,
+        exists: selected.exists,
+        highest_modseq: selected.highest_modseq,
+    }
+}
+
+fn opened_by_status(status: StatusItems) -> Option<Opened> {
+    Some(Opened {
+        validity: status.uid_validity?,
+        uid_next: Some(status.uid_next?),
+        exists: status.messages?,
+        highest_modseq: status.highest_modseq.filter(|n| *n > 0),
+    })
+}

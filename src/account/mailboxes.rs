@@ -1,0 +1,252 @@
+//! The list of mailboxes: which there are, how they hang together, and the id of each.
+//!
+//! An id is computed from the name, so that it is the same in the next mount: a hash, and on a collision the next
+//! free number, names taken in sorted order. It is never given to another mailbox while the mount lives, and a mailbox
+//! whose UIDVALIDITY changed gets another one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::index::{Changes, Index};
+use crate::imap::response::ListRow;
+use crate::mail::mailbox_name::MailboxName;
+use crate::mail::uid::UidValidity;
+use crate::tree::mailbox_names::{Hierarchy, Listed};
+use crate::tree::node::MailboxId;
+
+/// A directory of the tree of mailboxes.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    /// Its id.
+    pub id: MailboxId,
+    /// Its name in its parent.
+    pub component: String,
+    /// The mailbox it is in; `None` for the root.
+    pub parent: Option<MailboxId>,
+    /// Mailboxes in it, by name.
+    pub children: BTreeMap<String, MailboxId>,
+    /// The components from the root to it, joined by `/`.
+    pub path: String,
+    /// Its full name as a person reads it.
+    pub display: String,
+    /// Attributes of LIST, lower-case, `\noselect` and `\sent` and so on.
+    pub attributes: Vec<String>,
+    /// Its messages; `None` for a name that is only a level (`\Noselect`, or never listed).
+    pub index: Option<Arc<Index>>,
+}
+
+impl Mailbox {
+    /// Is it subscribed?
+    pub fn is_subscribed(&self) -> bool {
+        self.attributes.iter().any(|a| a == "\\subscribed")
+    }
+
+    /// Its special use, `\sent` and so on, RFC 6154.
+    pub fn special_use(&self) -> Option<&str> {
+        const USES: [&str; 8] =
+            ["\\all", "\\archive", "\\drafts", "\\flagged", "\\junk", "\\sent", "\\trash", "\\important"];
+        self.attributes.iter().map(String::as_str).find(|a| USES.contains(a))
+    }
+}
+
+/// All mailboxes.
+#[derive(Debug, Default)]
+pub struct Mailboxes {
+    by_id: HashMap<MailboxId, Mailbox>,
+    roots: BTreeMap<String, MailboxId>,
+    /// The id that each directory was given, by its path. Never shrinks.
+    ids: HashMap<String, MailboxId>,
+    taken: HashSet<u16>,
+}
+
+/// A name that came or went in a directory of mailboxes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The directory; `None` for the root.
+    pub parent: Option<MailboxId>,
+    /// The name in it.
+    pub component: String,
+}
+
+impl Mailboxes {
+    /// The mailbox with this id.
+    pub fn get(&self, id: MailboxId) -> Option<&Mailbox> {
+        self.by_id.get(&id)
+    }
+
+    /// The mailboxes in a directory, by name; `None` for the root.
+    pub fn children(&self, parent: Option<MailboxId>) -> Option<&BTreeMap<String, MailboxId>> {
+        match parent {
+            None => Some(&self.roots),
+            Some(id) => self.by_id.get(&id).map(|m| &m.children),
+        }
+    }
+
+    /// The mailbox of this name in a directory; INBOX in any case, RFC 9051 section 5.1.
+    pub fn child(&self, parent: Option<MailboxId>, name: &str) -> Option<MailboxId> {
+        let children = self.children(parent)?;
+        let inbox = || children.get("INBOX").filter(|_| parent.is_none() && name.eq_ignore_ascii_case("INBOX"));
+        children.get(name).or_else(inbox).copied()
+    }
+
+    /// The mailbox with this path of components, parted by `/`.
+    pub fn find(&self, path: &str) -> Option<MailboxId> {
+        let mut at = None;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            at = Some(self.child(at, name)?);
+        }
+        at
+    }
+
+    /// All mailboxes with messages.
+    pub fn indexes(&self) -> impl Iterator<Item = &Arc<Index>> {
+        self.by_id.values().filter_map(|m| m.index.as_ref())
+    }
+
+    /// Takes a new listing in: a mailbox that stays keeps its id and what is known of its messages. Tells which names
+    /// came and went.
+    pub fn update(&mut self, rows: &[ListRow], changes: &Changes) -> Vec<Moved> {
+        let subscribed: HashSet<&MailboxName> = rows.iter().filter(|r| r.lsub).map(|r| &r.name).collect();
+        let rows: Vec<&ListRow> = rows.iter().filter(|r| !r.lsub).collect();
+        let displays: Vec<String> = rows.iter().map(|r| r.name.decode()).collect();
+        let listed: Vec<Listed<'_>> = rows
+            .iter()
+            .zip(&displays)
+            .map(|(row, display)| Listed { wire: &row.name, display, delimiter: row.delimiter })
+            .collect();
+        let tree = Hierarchy::new(&listed);
+        let mut before = std::mem::take(&mut self.by_id);
+        self.roots.clear();
+        let mut ids: Vec<Option<MailboxId>> = vec![None; tree.directories().len()];
+        for (place, directory) in tree.directories().iter().enumerate().skip(1) {
+            let path = tree.path(place);
+            let Some(id) = self.assign(&path, &path) else { continue };
+            ids[place] = Some(id);
+            let parent = ids[directory.parent];
+            let row = directory.mailbox.map(|n| rows[n]);
+            let mut attributes = row.map(|row| row.attributes.clone()).unwrap_or_default();
+            if row.is_some_and(|row| subscribed.contains(&row.name)) {
+                attributes.push("\\subscribed".to_owned());
+            }
+            let name = row.filter(|row| !row.attributes.iter().any(|a| a == "\\noselect" || a == "\\nonexistent"));
+            let kept = before.remove(&id).and_then(|m| m.index);
+            let index = name.map(|row| match kept {
+                Some(index) if index.name == row.name => index,
+                _ => Arc::new(Index::new(id, row.name.clone(), changes.clone())),
+            });
+            let display = directory.mailbox.map_or_else(|| path.clone(), |n| displays[n].clone());
+            let component = directory.name.to_string();
+            self.siblings(parent).insert(component.clone(), id);
+            let children = BTreeMap::new();
+            self.by_id.insert(id, Mailbox { id, component, parent, children, path, display, attributes, index });
+        }
+        before.into_values().map(|gone| Moved { parent: gone.parent, component: gone.component }).collect()
+    }
+
+    /// Gives a mailbox whose UIDVALIDITY changed a new id and an empty index. `None` when the id is no mailbox's.
+    pub fn renumber(&mut self, id: MailboxId, validity: UidValidity, changes: &Changes) -> Option<(MailboxId, Moved)> {
+        let mut mailbox = self.by_id.remove(&id)?;
+        self.ids.remove(&mailbox.path);
+        let path = mailbox.path.clone();
+        mailbox.id = self.assign(&path, &format!("{path}/{}", validity.0))?;
+        mailbox.index = mailbox.index.map(|old| Arc::new(Index::new(mailbox.id, old.name.clone(), changes.clone())));
+        self.siblings(mailbox.parent).insert(mailbox.component.clone(), mailbox.id);
+        for child in mailbox.children.values() {
+            if let Some(child) = self.by_id.get_mut(child) {
+                child.parent = Some(mailbox.id);
+            }
+        }
+        let moved = Moved { parent: mailbox.parent, component: mailbox.component.clone() };
+        let new = mailbox.id;
+        self.by_id.insert(new, mailbox);
+        Some((new, moved))
+    }
+
+    fn siblings(&mut self, parent: Option<MailboxId>) -> &mut BTreeMap<String, MailboxId> {
+        match parent.and_then(|id| self.by_id.get_mut(&id)) {
+            Some(parent) => &mut parent.children,
+            None => &mut self.roots,
+        }
+    }
+
+    /// The id of the directory at `path`: the one it has, else the first free number from the hash of `seed` on. `None`
+    /// when there are more than 65,535.
+    fn assign(&mut self, path: &str, seed: &str) -> Option<MailboxId> {
+        if let Some(id) = self.ids.get(path) {
+            return Some(*id);
+        }
+        let start = hash(seed.as_bytes());
+        let id = (0..=u16::MAX).map(|n| start.wrapping_add(n)).find(|id| *id != 0 && !self.taken.contains(id))?;
+        self.taken.insert(id);
+        self.ids.insert(path.to_owned(), MailboxId(id));
+        Some(MailboxId(id))
+    }
+}
+
+/// FNV-1a, folded: the same in every version of imapfs, unlike the hashers of the standard library.
+fn hash(name: &[u8]) -> u16 {
+    let h = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+    (h ^ h >> 16 ^ h >> 32 ^ h >> 48) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(names: &[&str]) -> Vec<ListRow> {
+        let row = |name: &&str| ListRow {
+            lsub: false,
+            attributes: Vec::new(),
+            delimiter: Some(b'/'),
+            name: MailboxName::new(name.as_bytes()),
+        };
+        names.iter().map(row).collect()
+    }
+
+    fn listed(names: &[&str]) -> (Mailboxes, Changes) {
+        let changes = tokio::sync::mpsc::unbounded_channel().0;
+        let mut mailboxes = Mailboxes::default();
+        mailboxes.update(&rows(names), &changes);
+        (mailboxes, changes)
+    }
+
+    #[test]
+    fn the_same_mailbox_has_the_same_id_in_every_mount_and_after_every_listing() {
+        let (mut a, changes) = listed(&["INBOX", "a", "a/b"]);
+        let (b, _) = listed(&["a/b", "INBOX", "a", "z"]);
+        for path in ["INBOX", "a", "a/b"] {
+            assert!(a.find(path).is_some());
+            assert_eq!(a.find(path), b.find(path), "{path}");
+        }
+        let id = a.find("a/b");
+        let moved = a.update(&rows(&["INBOX", "a/b"]), &changes);
+        assert_eq!(a.find("a/b"), id);
+        // The parent was a mailbox and is now a plain directory: it stays.
+        assert_eq!(moved, []);
+        assert!(a.get(a.find("a").unwrap()).unwrap().index.is_none());
+        let moved = a.update(&rows(&["INBOX"]), &changes);
+        assert_eq!(moved.len(), 2);
+    }
+
+    #[test]
+    fn a_new_uidvalidity_is_a_new_id_and_the_old_one_is_nobodys() {
+        let (mut a, changes) = listed(&["a", "a/b"]);
+        let old = a.find("a").unwrap();
+        let (new, moved) = a.renumber(old, UidValidity(7), &changes).unwrap();
+        assert_eq!(moved, Moved { parent: None, component: "a".into() });
+        assert_ne!(old, new);
+        assert!(a.get(old).is_none());
+        assert_eq!(a.find("a"), Some(new));
+        assert_eq!(a.get(a.find("a/b").unwrap()).unwrap().parent, Some(new));
+        // The next listing knows it under its new id.
+        a.update(&rows(&["a", "a/b"]), &changes);
+        assert_eq!(a.find("a"), Some(new));
+    }
+
+    #[test]
+    fn inbox_is_found_in_any_case_at_the_top_only() {
+        let (a, _) = listed(&["INBOX", "x/INBOX"]);
+        assert_eq!(a.child(None, "inbox"), a.find("INBOX"));
+        assert_eq!(a.child(a.find("x"), "inbox"), None);
+    }
+}

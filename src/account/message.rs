@@ -1,0 +1,273 @@
+//! The MIME tree of a message: from the server's BODYSTRUCTURE, or taken apart here when that makes no sense.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::warn;
+
+use super::content::Content;
+use super::object::{Length, Locator, Object};
+use crate::error::{Error, Result};
+use crate::imap::response::Data;
+use crate::imap::{Class, Client, Command, FetchItem};
+use crate::mail::envelope::Summary;
+use crate::mail::mime::{self, Parsed};
+use crate::mail::part::{Body, Part};
+use crate::mail::section::{Section, Text};
+use crate::mail::uid::UidSet;
+use crate::tree::entries::{self, Entries, EntryInfo};
+use crate::tree::node::{EntryId, MailboxId};
+
+/// Messages larger than this are not taken apart here; their `message.eml` can be read all the same.
+const PARSE_MAX: u64 = 64 * 1024 * 1024;
+
+/// Octets of a BODYSTRUCTURE at the most.
+const STRUCTURE_MAX: u64 = 4 * 1024 * 1024;
+
+/// A message and what is in it.
+#[derive(Debug)]
+pub struct Message {
+    /// The mailbox it is in.
+    pub mailbox: MailboxId,
+    /// Its octets.
+    whole: Arc<Object>,
+    /// What is known of it as a whole.
+    pub summary: Arc<Summary>,
+    /// Its MIME tree.
+    pub root: Part,
+    /// Its files.
+    pub entries: Entries,
+    origin: Origin,
+    state: Mutex<State>,
+}
+
+/// Who took it apart.
+#[derive(Debug)]
+enum Origin {
+    /// The server: parts are sections of their own.
+    Server,
+    /// We: parts are places in `BODY[]`.
+    Here(Arc<Parsed>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: HashMap<Section, Arc<Object>>,
+    /// Attached messages that were taken apart here, by their section.
+    attached: HashMap<Section, Arc<Parsed>>,
+    sizes: HashMap<EntryId, u64>,
+}
+
+/// Octets of an object: all of it, or a place in it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The object.
+    pub object: Arc<Object>,
+    /// The place; `None` for all of it.
+    pub place: Option<std::ops::Range<u64>>,
+}
+
+impl Source {
+    /// How long it is, encoded.
+    pub fn length(&self) -> Length {
+        match &self.place {
+            Some(place) => Length::Exact(place.end - place.start),
+            None => self.object.length(),
+        }
+    }
+
+    /// The range of the object that a range of this source is.
+    pub fn range(&self, range: std::ops::Range<u64>) -> std::ops::Range<u64> {
+        match &self.place {
+            Some(place) => {
+                let clip = |n: u64| place.start.saturating_add(n).min(place.end);
+                clip(range.start)..clip(range.end)
+            }
+            None => range,
+        }
+    }
+}
+
+impl Message {
+    /// Asks the server how the message is built. When its answer makes no sense, the message is fetched and taken
+    /// apart here; so it is the same on each look, whatever was read before.
+    pub async fn fetch(
+        client: &Client,
+        content: &Content,
+        mailbox: MailboxId,
+        whole: Arc<Object>,
+        summary: Arc<Summary>,
+    ) -> Result<Arc<Self>> {
+        let locator = &whole.locator;
+        let uids = UidSet::range(locator.uid.get(), locator.uid.get());
+        let command = Command::Fetch { uids, items: vec![FetchItem::BodyStructure], changed_since: None };
+        let (rows, _) = client.run(locator.target(), command, Class::Small, STRUCTURE_MAX).await?;
+        let row = rows.into_iter().find_map(|row| match row {
+            Data::Fetch(row) if row.uid == Some(locator.uid) && (row.structure.is_some() || row.odd_structure) => {
+                Some(row)
+            }
+            _ => None,
+        });
+        match row.ok_or(Error::Stale)?.structure {
+            Some(root) if mime::sane(&root, summary.size) => {
+                Ok(Arc::new(Self::new(mailbox, whole, summary, root, Origin::Server)))
+            }
+            _ => Self::take_apart(content, mailbox, whole, summary).await,
+        }
+    }
+
+    /// Fetches the message whole and takes it apart here.
+    async fn take_apart(
+        content: &Content,
+        mailbox: MailboxId,
+        whole: Arc<Object>,
+        summary: Arc<Summary>,
+    ) -> Result<Arc<Self>> {
+        if summary.size > PARSE_MAX {
+            return Err(Error::TooBig(
+                "the server does not tell how this message is built, and it is too large to see".into(),
+            ));
+        }
+        let parsed = Arc::new(parse(content, &whole).await?);
+        Ok(Arc::new(Self::new(mailbox, whole, summary, parsed.root.clone(), Origin::Here(parsed))))
+    }
+
+    fn new(mailbox: MailboxId, whole: Arc<Object>, summary: Arc<Summary>, root: Part, origin: Origin) -> Self {
+        let entries = entries::entries(&root);
+        Self { mailbox, whole, summary, root, entries, origin, state: Mutex::default() }
+    }
+
+    /// The same message, taken apart here, because what the server says of its parts and what it gives do not agree.
+    pub async fn distrust(&self, content: &Content) -> Result<Arc<Self>> {
+        match self.origin {
+            Origin::Here(_) => Err(Error::protocol("a message does not hold what it held before")),
+            Origin::Server => {
+                warn!(uid = %self.summary.uid, mailbox = ?self.locator().mailbox, "the server's parts are not what it states: fetching the message whole");
+                Self::take_apart(content, self.mailbox, Arc::clone(&self.whole), Arc::clone(&self.summary)).await
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it is on the server.
+    pub fn locator(&self) -> &Locator {
+        &self.whole.locator
+    }
+
+    /// The entry with this id. `Stale` when the message has no such entry (any more).
+    pub fn entry(&self, id: EntryId) -> Result<&EntryInfo> {
+        self.entries.get(id).ok_or(Error::Stale)
+    }
+
+    /// The size of a file, when it is known exactly.
+    pub fn known_size(&self, id: EntryId) -> Option<u64> {
+        if id == EntryId::RAW { Some(self.summary.size) } else { self.lock().sizes.get(&id).copied() }
+    }
+
+    /// The size of a file was learnt.
+    pub fn learn_size(&self, id: EntryId, size: u64) {
+        self.lock().sizes.insert(id, size);
+    }
+
+    /// At least the size of a file, and not 0, from memory.
+    pub fn size_estimate(&self, id: EntryId) -> Result<u64> {
+        use entries::Content;
+        Ok(match &self.entry(id)?.content {
+            Content::Directory => 0,
+            // Decoding to UTF-8 makes at most three octets of one.
+            Content::Headers(_) => self.summary.size.saturating_mul(3),
+            Content::Text { octets, .. } => octets.saturating_mul(3),
+            Content::File { octets, .. } => *octets,
+            Content::Raw(section) => part_octets(&self.root, section).unwrap_or(self.summary.size),
+        }
+        // A stated length may be a little short, and nothing must look empty that may not be.
+        .saturating_add(4096))
+    }
+
+    /// Where the octets of a section are: on the server under that name, or a place in something larger that was
+    /// taken apart here. Sections inside attached messages mean different things to different servers, so those are
+    /// always places in the attached message.
+    pub async fn source(&self, content: &Content, section: &Section) -> Result<Source> {
+        if *section == Section::message() {
+            return Ok(Source { object: Arc::clone(&self.whole), place: None });
+        }
+        if let Origin::Here(parsed) = &self.origin {
+            return place(&self.whole, parsed, section);
+        }
+        if let Some(attached) = attached_message(&self.root, &section.path) {
+            let whole = Section::part(&attached.path);
+            let object = self.object(content, &whole, Length::Hint(attached.octets));
+            if *section == whole {
+                return Ok(Source { object, place: None });
+            }
+            let known = self.lock().attached.get(&whole).cloned();
+            let parsed = match known {
+                Some(parsed) => parsed,
+                None => {
+                    let parsed = Arc::new(parse(content, &object).await?);
+                    self.lock().attached.insert(whole.clone(), Arc::clone(&parsed));
+                    parsed
+                }
+            };
+            let inner = Section { path: section.path[whole.path.len()..].into(), text: section.text };
+            return place(&object, &parsed, &inner);
+        }
+        let length = Length::Hint(part_octets(&self.root, section).unwrap_or(self.summary.size));
+        Ok(Source { object: self.object(content, section, length), place: None })
+    }
+
+    /// Is the section a command of its own, so that it can be fetched together with others?
+    pub fn is_on_server(&self, section: &Section) -> bool {
+        matches!(self.origin, Origin::Server) && attached_message(&self.root, &section.path).is_none()
+    }
+
+    fn object(&self, content: &Content, section: &Section, length: Length) -> Arc<Object> {
+        let mut state = self.lock();
+        let new = || content.object(self.locator().clone(), section.clone(), length);
+        Arc::clone(state.objects.entry(section.clone()).or_insert_with(new))
+    }
+}
+
+async fn parse(content: &Content, object: &Arc<Object>) -> Result<Parsed> {
+    let octets = content.read_all(object).await?;
+    // Taking apart is work, not waiting: some 10 ms for a large message.
+    tokio::task::spawn_blocking(move || mime::parse(&octets)).await.map_err(|e| Error::Local(e.to_string().into()))
+}
+
+fn place(object: &Arc<Object>, parsed: &Parsed, section: &Section) -> Result<Source> {
+    let places = if section.text == Text::Header { &parsed.headers } else { &parsed.places };
+    let place = places.get(&section.path).ok_or_else(|| Error::protocol(format!("{section} is not in the message")))?;
+    Ok(Source { object: Arc::clone(object), place: Some(place.start as u64..place.end as u64) })
+}
+
+/// The outermost attached message that this path leads into, or is.
+fn attached_message<'a>(root: &'a Part, path: &[u32]) -> Option<&'a Part> {
+    let mut part = root;
+    loop {
+        match &part.body {
+            Body::Message(_) if !part.path.is_empty() && path.starts_with(&part.path) => return Some(part),
+            Body::Multipart(parts) => {
+                part = parts.iter().find(|p| !p.path.is_empty() && path.starts_with(&p.path))?;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// The stated length of the part with this section.
+fn part_octets(root: &Part, section: &Section) -> Option<u64> {
+    let mut part = root;
+    loop {
+        if part.path == section.path && !matches!(part.body, Body::Multipart(_)) {
+            return Some(part.octets);
+        }
+        part = match &part.body {
+            Body::Multipart(parts) => parts.iter().find(|p| section.path.starts_with(&p.path))?,
+            Body::Message(inner) => inner,
+            Body::Leaf => return None,
+        };
+    }
+}

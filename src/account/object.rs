@@ -1,0 +1,95 @@
+//! A run of octets on the server: one section of one message, and what is known of its length.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::imap::Target;
+use crate::mail::mailbox_name::MailboxName;
+use crate::mail::section::Section;
+use crate::mail::uid::{Uid, UidValidity};
+
+/// Where a message is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Locator {
+    /// Its mailbox, as the server spells it.
+    pub mailbox: MailboxName,
+    /// The UIDVALIDITY that its UID belongs to.
+    pub validity: UidValidity,
+    /// Its UID.
+    pub uid: Uid,
+}
+
+impl Locator {
+    /// Where a command about this message must run.
+    pub fn target(&self) -> Target {
+        // 0 is what a server without UIDVALIDITY has.
+        Target::Mailbox { name: self.mailbox.clone(), validity: Some(self.validity).filter(|v| v.0 != 0) }
+    }
+}
+
+/// How long the section is, in octets as sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// What the server's BODYSTRUCTURE states: a hint.
+    Hint(u64),
+    /// Seen: an answer ended there.
+    Exact(u64),
+}
+
+impl Length {
+    /// The number of octets, exact or not.
+    pub fn octets(self) -> u64 {
+        match self {
+            Length::Hint(n) | Length::Exact(n) => n,
+        }
+    }
+
+    /// Is it more than a hint?
+    pub fn is_exact(self) -> bool {
+        matches!(self, Length::Exact(_))
+    }
+}
+
+/// One section of one message. Its octets never change; what is known of it may grow.
+#[derive(Debug)]
+pub struct Object {
+    /// Number of this object in this process: what cached blocks are filed under.
+    pub id: u64,
+    /// The message.
+    pub locator: Locator,
+    /// The section.
+    pub section: Section,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    length: Length,
+    whole_only: bool,
+}
+
+impl Object {
+    /// An object of which only `length` is known.
+    pub fn new(id: u64, locator: Locator, section: Section, length: Length) -> Self {
+        Self { id, locator, section, state: Mutex::new(State { length, whole_only: false }) }
+    }
+
+    /// What is known of its length.
+    pub fn length(&self) -> Length {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).length
+    }
+
+    /// A better length was learnt.
+    pub fn set_length(&self, length: Length) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).length = length;
+    }
+
+    /// Did the server answer a range of it wrongly, so that it is only asked for whole?
+    pub fn is_whole_only(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).whole_only
+    }
+
+    /// From now on it is only asked for whole.
+    pub fn set_whole_only(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).whole_only = true;
+    }
+}

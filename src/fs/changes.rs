@@ -1,0 +1,41 @@
+//! Changes of what we know become what the kernel must forget.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{Invalidation, Options};
+use crate::account::{Account, Changed};
+use crate::mail::mailbox::Change;
+use crate::tree::node::Node;
+
+/// Runs until the account is gone.
+pub fn watch(account: &Arc<Account>, options: Options, invalidate: mpsc::UnboundedSender<Invalidation>) {
+    let Some(mut changes) = account.changes() else { return };
+    let account = Arc::downgrade(account);
+    tokio::spawn(async move {
+        while let Some(changed) = changes.recv().await {
+            let Some(account) = account.upgrade() else { return };
+            let directory = |id| if account.root() == id { Node::Root } else { id.map_or(Node::Root, Node::Mailbox) };
+            let what = match changed {
+                Changed::Message(id, Change::Arrived(_)) => vec![Invalidation::Data(directory(Some(id)).pack())],
+                // Flags are extended attributes: the kernel keeps none.
+                Changed::Message(_, Change::Flags(_)) => Vec::new(),
+                Changed::Message(id, Change::Gone(summary)) => {
+                    let directory = directory(Some(id)).pack();
+                    let name = options.names.format(&summary);
+                    vec![Invalidation::Entry(directory, name), Invalidation::Data(directory)]
+                }
+                Changed::Message(id, Change::Reset) => vec![Invalidation::Data(directory(Some(id)).pack())],
+                Changed::Mailbox { parent, component } => {
+                    let parent = directory(parent).pack();
+                    vec![Invalidation::Entry(parent, component), Invalidation::Data(parent)]
+                }
+            };
+            for invalidation in what {
+                // A closed channel: nobody is mounted any more.
+                let _ = invalidate.send(invalidation);
+            }
+        }
+    });
+}

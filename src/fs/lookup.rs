@@ -1,0 +1,69 @@
+//! lookup: a name in a directory. A message is found from the UID in its name alone, whatever the mailbox holds.
+
+use super::{Entry, Fs};
+use crate::error::{Error, Result};
+use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
+use crate::tree::views::{is_litter, parse_eml_name};
+
+impl Fs {
+    /// The entry of this name in a directory. Errors: `NotFound`, `NotDirectory`, `Stale`, and what the server says.
+    pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Entry> {
+        let node = Self::node(parent)?;
+        if let Some(mailbox) = self.mailbox_of(node) {
+            return self.lookup_in_mailbox(node, mailbox, name).await;
+        }
+        match node {
+            Node::AccountView(AccountView::Control) => {
+                let view = AccountView::in_control(name).ok_or(Error::NotFound)?;
+                self.entry(Node::AccountView(view)).await
+            }
+            Node::MailboxView(mailbox, MailboxView::Eml) => {
+                let name = parse_eml_name(name).ok_or(Error::NotFound)?;
+                self.lookup_message(mailbox, name, EntryId::RAW).await
+            }
+            Node::Entry(mailbox, uid, directory) => {
+                let message = self.account.message(mailbox, uid).await?;
+                if !message.entry(directory)?.content.is_directory() {
+                    return Err(Error::NotDirectory);
+                }
+                let found = message.entries.lookup(directory, name).ok_or(Error::NotFound)?;
+                self.part_entry(&message, found.id)
+            }
+            _ => Err(Error::NotDirectory),
+        }
+    }
+
+    /// A mailbox wins over a message of the same spelling; views can be neither, mailboxes so called are escaped.
+    async fn lookup_in_mailbox(&self, node: Node, mailbox: Option<MailboxId>, name: &str) -> Result<Entry> {
+        if let Some(child) = self.account.child(mailbox, name) {
+            return self.entry(Node::Mailbox(child)).await;
+        }
+        if let (Node::Root, Some(view)) = (node, AccountView::in_root(name)) {
+            return self.entry(Node::AccountView(view)).await;
+        }
+        if let Some(id) = mailbox {
+            if let (Some(view), true) = (MailboxView::parse(name), self.account.has_messages(id)?) {
+                return self.entry(Node::MailboxView(id, view)).await;
+            }
+            if self.options.names.parse(name).is_some() {
+                return self.lookup_message(id, name, EntryId::DIRECTORY).await;
+            }
+        }
+        if !is_litter(name) {
+            self.account.refresh_mailboxes().await?;
+            if let Some(child) = self.account.child(mailbox, name) {
+                return self.entry(Node::Mailbox(child)).await;
+            }
+        }
+        Err(Error::NotFound)
+    }
+
+    async fn lookup_message(&self, mailbox: MailboxId, name: &str, entry: EntryId) -> Result<Entry> {
+        let uid = self.options.names.parse(name).ok_or(Error::NotFound)?;
+        let summary = self.account.summary(mailbox, uid).await?;
+        if self.options.names.format(&summary) != name {
+            return Err(Error::NotFound);
+        }
+        Ok(self.message_entry(mailbox, &summary, entry))
+    }
+}

@@ -1,0 +1,168 @@
+//! opendir and readdir: a handle holds the directory as it was when it was opened; entries cost no exchange.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{DirEntry, Entry, Fs, Handle};
+use crate::account::Message;
+use crate::error::{Error, Result};
+use crate::mail::envelope::Summary;
+use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
+use crate::tree::views::format_eml_name;
+
+/// A directory as it was when it was opened.
+#[derive(Debug)]
+pub struct OpenDirectory {
+    node: Node,
+    parent: Node,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// Views and mailboxes, then messages, in the order of their UIDs.
+    Mailbox { names: Vec<(String, Node)>, mailbox: Option<MailboxId>, messages: Vec<Arc<Summary>> },
+    /// The messages as files.
+    Eml { mailbox: MailboxId, messages: Vec<Arc<Summary>> },
+    /// What is in a message, or in a message that is attached to it.
+    Message { message: Arc<Message>, entries: Vec<EntryId> },
+    /// `.imapfs/`
+    Control,
+}
+
+impl Content {
+    fn len(&self) -> usize {
+        match self {
+            Content::Mailbox { names, messages, .. } => names.len() + messages.len(),
+            Content::Eml { messages, .. } => messages.len(),
+            Content::Message { entries, .. } => entries.len(),
+            Content::Control => 1,
+        }
+    }
+}
+
+impl Fs {
+    /// Opens a directory: a mailbox is brought up to date with the server.
+    pub async fn opendir(&self, ino: Ino) -> Result<Handle> {
+        let node = Self::node(ino)?;
+        let (parent, content) = match node {
+            Node::Root | Node::Mailbox(_) => self.open_mailbox(node).await?,
+            Node::MailboxView(id, MailboxView::Eml) => {
+                let messages = self.account.messages(id).await?;
+                (self.mailbox_node(Some(id)), Content::Eml { mailbox: id, messages })
+            }
+            Node::Entry(id, uid, entry) => {
+                let message = self.account.message(id, uid).await?;
+                let info = message.entry(entry)?;
+                if !info.content.is_directory() {
+                    return Err(Error::NotDirectory);
+                }
+                let parent = match entry {
+                    EntryId::DIRECTORY => self.mailbox_node(Some(id)),
+                    _ => Node::Entry(id, uid, info.parent),
+                };
+                let children = message.entries.children(entry).into_iter();
+                let entries = children.filter(|e| e.listed || self.options.show_views).map(|e| e.id).collect();
+                (parent, Content::Message { message, entries })
+            }
+            Node::AccountView(AccountView::Control) => (Node::Root, Content::Control),
+            _ => return Err(Error::NotDirectory),
+        };
+        let handle = self.new_handle();
+        let directory = Arc::new(OpenDirectory { node, parent, content });
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, directory);
+        Ok(handle)
+    }
+
+    async fn open_mailbox(&self, node: Node) -> Result<(Node, Content)> {
+        self.account.refresh_mailboxes().await?;
+        let mailbox = self.mailbox_of(node).flatten();
+        let parent = match mailbox {
+            Some(id) if node != Node::Root => self.mailbox_node(self.account.mailbox(id)?.parent),
+            _ => Node::Root,
+        };
+        let mut names = Vec::new();
+        let mut messages = Vec::new();
+        if let Some(id) = mailbox.filter(|id| self.account.has_messages(*id).unwrap_or(true)) {
+            messages = self.account.messages(id).await?;
+            if self.options.show_views {
+                let views = [MailboxView::Eml, MailboxView::Table];
+                names.extend(views.map(|view| (view.name().to_owned(), Node::MailboxView(id, view))));
+            }
+        }
+        if node == Node::Root && self.options.show_views {
+            names.push((AccountView::Control.name().to_owned(), Node::AccountView(AccountView::Control)));
+        }
+        names.extend(self.account.children(mailbox).into_iter().map(|(name, id)| (name, Node::Mailbox(id))));
+        Ok((parent, Content::Mailbox { names, mailbox, messages }))
+    }
+
+    /// At most `max` entries from `offset` on (0 is the start); empty at the end. `.` and `..` are among them. An entry
+    /// that was expunged since stays in the listing of this handle, and says so when it is looked at.
+    pub async fn readdir(&self, handle: Handle, offset: u64, max: usize) -> Result<Vec<DirEntry>> {
+        let directory = self.directories.lock().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned();
+        let directory = directory.ok_or(Error::Stale)?;
+        let mut found = Vec::new();
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        for at in start..directory.content.len().saturating_add(2).min(start.saturating_add(max)) {
+            let (name, entry) = match at {
+                0 => (".".to_owned(), self.entry(directory.node).await?),
+                1 => ("..".to_owned(), self.entry(directory.parent).await?),
+                _ => match self.entry_at(&directory.content, at - 2).await {
+                    Ok(found) => found,
+                    // A mailbox that went away in between.
+                    Err(Error::Stale | Error::NotFound) => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            found.push(DirEntry { name, next: at as u64 + 1, entry });
+        }
+        Ok(found)
+    }
+
+    async fn entry_at(&self, content: &Content, at: usize) -> Result<(String, Entry)> {
+        Ok(match content {
+            Content::Mailbox { names, mailbox, messages } => match (names.get(at), mailbox) {
+                (Some((name, node)), _) => (name.clone(), self.quick_entry(*node).await?),
+                (None, Some(id)) => {
+                    let summary = messages.get(at - names.len()).ok_or(Error::NotFound)?;
+                    (self.options.names.format(summary), self.message_entry(*id, summary, EntryId::DIRECTORY))
+                }
+                (None, None) => return Err(Error::NotFound),
+            },
+            Content::Eml { mailbox, messages } => {
+                let summary = messages.get(at).ok_or(Error::NotFound)?;
+                let name = format_eml_name(&self.options.names.format(summary));
+                (name, self.message_entry(*mailbox, summary, EntryId::RAW))
+            }
+            Content::Message { message, entries } => {
+                let info = entries.get(at).and_then(|id| message.entries.get(*id)).ok_or(Error::NotFound)?;
+                (info.name.to_string(), self.part_entry(message, info.id)?)
+            }
+            Content::Control => {
+                let view = AccountView::Status;
+                (view.name().to_owned(), self.entry(Node::AccountView(view)).await?)
+            }
+        })
+    }
+
+    /// The entry of a view or mailbox for a listing, which asks the server nothing.
+    async fn quick_entry(&self, node: Node) -> Result<Entry> {
+        match node {
+            Node::MailboxView(id, MailboxView::Table) => {
+                let mut entry = self.entry(Node::MailboxView(id, MailboxView::Eml)).await?;
+                entry.attr.ino = node.pack();
+                entry.attr.kind = super::Kind::File;
+                entry.attr.perm = 0o600;
+                entry.attr.size = self.table_estimate(id);
+                entry.attr_ttl = std::time::Duration::ZERO;
+                Ok(entry)
+            }
+            _ => self.entry(node).await,
+        }
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, handle: Handle) {
+        self.directories.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+    }
+}

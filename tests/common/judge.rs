@@ -14,7 +14,8 @@ pub struct Difference {
     pub what: String,
 }
 
-/// All differences between a mailbox (its path in the mount) and the server.
+/// All differences between a mailbox (its path in the mount) and the server's. On Cyrus and Courier the path begins
+/// with INBOX.
 ///
 /// # Panics
 /// When the judge itself fails.
@@ -23,7 +24,7 @@ pub fn judge(account: &Account, mount: &Mount, mailbox: &str) -> Vec<Difference>
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judge.py"))
         .args(["--json", "--port", &account.direct_port().to_string()])
         .args(["--user", &account.user, "--password", &account.password])
-        .args(["--mailbox", mailbox, "--wire", &account.wire_name(mailbox)])
+        .args(["--mailbox", mailbox, "--wire", &account.wire_name(mailbox.strip_prefix("INBOX/").unwrap_or(mailbox))])
         .arg("--mount")
         .arg(mount.path())
         .output()

@@ -4,12 +4,14 @@
 //!    each of its blocks, so two readers of the same octets share one fetch.
 //! 2. Nothing a server says of a length is believed before it was seen: the piece that reaches the stated end asks for
 //!    a little more than should be there. Fewer octets than stated, there and only there, correct a hint.
-//! 3. Any other short, misplaced or missing answer is a lie about ranges (seen on several servers): the section is then
+//! 3. A range that ends elsewhere than the structure states may be the lie as well: the first such section is fetched
+//!    whole, and from then on the ends of ranges are believed, if they were right.
+//! 4. Any other short, misplaced or missing answer is a lie about ranges (seen on several servers): the section is then
 //!    fetched whole, and only whole from then on. If that fails as well, the reader gets an error, never short data.
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -61,6 +63,7 @@ pub struct Content {
     wholes: Arc<Cache<u64, Bytes>>,
     pieces: PieceFlights,
     whole_flights: Flights<u64, Bytes>,
+    ends_are_right: Arc<AtomicBool>,
     next_id: AtomicU64,
 }
 
@@ -73,6 +76,7 @@ impl Content {
             wholes: Arc::new(Cache::new(budget, Bytes::len)),
             pieces: PieceFlights::default(),
             whole_flights: Flights::default(),
+            ends_are_right: Arc::default(),
             next_id: AtomicU64::new(1),
         }
     }
@@ -200,9 +204,11 @@ impl Content {
     fn launch(&self, object: &Arc<Object>, blocks: Range<u64>) -> PieceFlight {
         let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.blocks));
         let landing = Landing { pieces: Arc::clone(&self.pieces), object: object.id, blocks: blocks.clone() };
+        let ends_are_right = Arc::clone(&self.ends_are_right);
         let task = tokio::spawn(async move {
             let _landing = landing;
-            let octets = fetch_piece(&client, &object, blocks.start * BLOCK..blocks.end * BLOCK).await?;
+            let octets =
+                fetch_piece(&client, &object, blocks.start * BLOCK..blocks.end * BLOCK, &ends_are_right).await?;
             for (n, block) in octets.chunks(BLOCK as usize).enumerate() {
                 // A copy, so that a block that stays does not keep its whole piece.
                 cache.put((object.id, blocks.start + n as u64), Bytes::copy_from_slice(block));
@@ -218,9 +224,12 @@ impl Content {
             return Ok(octets);
         }
         let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.wholes));
-        let id = object.id;
+        let (id, ends_are_right) = (object.id, Arc::clone(&self.ends_are_right));
         let fetch = || async move {
             let octets = fetch_body(&client, &object, None, WHOLE_LIMIT).await?;
+            if object.seen_end() == Some(octets.len() as u64) {
+                ends_are_right.store(true, Ordering::Relaxed);
+            }
             match object.length() {
                 Length::Exact(n) if n != octets.len() as u64 => {
                     return Err(Error::protocol(format!("{n} octets were known, {} came", octets.len())));
@@ -268,7 +277,12 @@ impl Drop for Landing {
 }
 
 /// Fetches the octets of `range`, which begins inside the known length, and learns the length when it reaches the end.
-async fn fetch_piece(client: &Client, object: &Object, range: Range<u64>) -> Result<Bytes> {
+async fn fetch_piece(
+    client: &Client,
+    object: &Object,
+    range: Range<u64>,
+    ends_are_right: &AtomicBool,
+) -> Result<Bytes> {
     let length = object.length();
     let known = length.octets();
     if range.end < known {
@@ -290,6 +304,11 @@ async fn fetch_piece(client: &Client, object: &Object, range: Range<u64>) -> Res
             Err(Error::protocol("much longer than its structure states"))
         }
         Length::Hint(_) => {
+            let is_doubtful = got != want && ask.is_some() && known <= WHOLE_LIMIT;
+            if is_doubtful && !ends_are_right.load(Ordering::Relaxed) {
+                object.set_seen_end(range.start + got);
+                return Err(Error::protocol("a range and the structure do not agree on where a part ends"));
+            }
             if got != want {
                 warn!(uid = %object.locator.uid, section = %object.section, stated = known, real = range.start + got,
                     "the structure states a wrong length");

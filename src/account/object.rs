@@ -65,12 +65,13 @@ pub struct Object {
 struct State {
     length: Length,
     whole_only: bool,
+    seen_end: Option<u64>,
 }
 
 impl Object {
     /// An object of which only `length` is known.
     pub fn new(id: u64, locator: Locator, section: Section, length: Length) -> Self {
-        Self { id, locator, section, state: Mutex::new(State { length, whole_only: false }) }
+        Self { id, locator, section, state: Mutex::new(State { length, whole_only: false, seen_end: None }) }
     }
 
     /// What is known of its length.
@@ -91,5 +92,15 @@ impl Object {
     /// From now on it is only asked for whole.
     pub fn set_whole_only(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).whole_only = true;
+    }
+
+    /// Where a range said that it ends, when that is to be checked by its whole.
+    pub fn seen_end(&self) -> Option<u64> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).seen_end
+    }
+
+    /// A range ended there.
+    pub fn set_seen_end(&self, end: u64) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).seen_end = Some(end);
     }
 }

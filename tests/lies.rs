@@ -4,8 +4,60 @@ mod common;
 mod model;
 
 use common::corpus;
-use model::lies::*;
+use common::corpus::build;
+use imapfs::error::Error;
+use model::lies::{Bodies, Expunged, Octets, Ranges, Rows, Structure};
+use model::server::Cut;
+use model::walk::Tally;
 use model::{Lies, Mounted, Random, Server};
+
+/// What must come of a lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    /// It costs exchanges, and nothing else.
+    AllIsRight,
+    /// What cannot be known is an error.
+    RightOrError,
+}
+
+/// The corpus, and parts that are longer than a piece.
+fn messages() -> Vec<Vec<u8>> {
+    let mut messages: Vec<Vec<u8>> = corpus::messages().into_iter().map(|message| message.bytes).collect();
+    let noise = build::noise(300_000, 5);
+    let fields = |cte| ["Content-Disposition: attachment; filename=\"big\"", cte];
+    let texts = build::quoted_printable(&build::noise(90_000, 6));
+    let lines = b"a line of text that is long enough to be many of them\r\n".repeat(4000);
+    for (name, part) in [
+        ("big-base64", build::attachment("image/png", "; filename=\"big.png\"", &noise)),
+        ("big-one-line", build::part("image/gif", &fields(build::CTE64), build::base64(&noise[..200_000]))),
+        ("big-qp", build::part("image/gif", &fields(build::CTEQP), texts)),
+        ("big-8bit", build::part("text/csv", &fields(build::CTE8), &lines)),
+        ("big-text", build::part("text/plain", &[], &lines)),
+    ] {
+        messages.push(build::with_part(name, part));
+    }
+    messages
+}
+
+/// Reads everything from a server that lies from the beginning, and again from one that has stopped.
+async fn check(messages: &[Vec<u8>], lies: Lies, then: Then) -> Tally {
+    let server = Server::with_messages(messages.to_vec());
+    let mounted = Mounted::new(&server).await;
+    println!("{lies:?}");
+    server.lock().lies = lies;
+    let told = mounted.check_mailbox("INBOX", &mut Random::new(2)).await;
+    if then == Then::AllIsRight {
+        told.expect_no_errors(&format!("{lies:?}"));
+    }
+    for (what, error) in &told.errors {
+        let is_meant = matches!(error, Error::Protocol(_) | Error::Stale | Error::NotFound | Error::TooBig(_));
+        assert!(is_meant, "{lies:?}: {what}: {error:?}");
+    }
+    server.lock().lies = Lies::default();
+    let healed = mounted.check_mailbox("INBOX", &mut Random::new(3)).await;
+    healed.expect_no_errors(&format!("after {lies:?}"));
+    told
+}
 
 #[tokio::test]
 async fn every_file_of_the_corpus_is_what_the_message_holds() {
@@ -15,4 +67,34 @@ async fn every_file_of_the_corpus_is_what_the_message_holds() {
     let tally = mounted.check_mailbox("INBOX", &mut Random::new(1)).await;
     tally.expect_no_errors("the corpus");
     println!("{} files", tally.right);
+    assert!(tally.right > 3 * messages.len());
+}
+
+#[tokio::test]
+async fn wrong_lengths_of_parts_are_corrected() {
+    let messages = messages();
+    let off = [-2, -1, 1, 2, 300].map(Octets::Off);
+    for octets in [&off[..], &[Octets::Zero, Octets::Huge]].concat() {
+        let start = std::time::Instant::now();
+        check(&messages, Lies { octets, ..Lies::default() }, Then::AllIsRight).await;
+        println!("{octets:?} {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn ranges_that_are_not_what_was_asked_for_are_done_without() {
+    let messages = messages();
+    for ranges in [
+        Ranges::Whole,
+        Ranges::WholeWithoutOrigin,
+        Ranges::WrongOrigin,
+        Ranges::NoOrigin,
+        Ranges::ShortAtEnd,
+        Ranges::Short,
+        Ranges::Long,
+        Ranges::Empty,
+        Ranges::Refused,
+    ] {
+        check(&messages, Lies { ranges, ..Lies::default() }, Then::AllIsRight).await;
+    }
 }

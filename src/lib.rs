@@ -1,4 +1,78 @@
-//! imapfs mounts an IMAP account as a Linux file system.
+//! imapfs mounts an IMAP account as a Linux file system: mailboxes are directories, each message is a directory of
+//! its decoded MIME parts, and bytes are fetched when they are read, in the ranges that are read.
+//!
+//! This page is the architecture document. What a user sees is in README.md.
+//!
+//! # The house
+//! ```text
+//!            ls, grep, cp …                                            imapfs mount …
+//!                 │ system calls                                             │
+//!               kernel                                                     main
+//!                 │ FUSE requests       ▲ invalidations        cli ──────────┴────────── config
+//!   fuse/      adapter ─ request        notify                 flags, subcommands        accounts, secrets
+//!                 │                       ▲                          └─────────┬────────────┘
+//!   fs/        one verb a file ───────  changes                              mount    starts, connects and stops the parts
+//!                 │ ids, never names      ▲
+//!   account/   the one door: mailboxes, index, message, content, reading, info
+//!                 │ Request ▼   Answer ▲      Event ▲
+//!   imap/      pool ── session (a task owns a connection) ── transport ── the server
+//!
+//!   tree/      what the user sees: nodes, inode numbers, names (pure)
+//!   mail/      what mail is: UIDs, flags, the mailbox state machine, part trees, decoding, text, ranges (pure)
+//!   error      the one Error, in file-system words
+//! ```
+//! Floors, imports run downwards only: main > cli, config > mount > fuse > fs > account > (imap | tree) > mail > error.
+//! `tree` and `imap` never meet. What needs neither await nor clock is in `mail` or `tree`.
+//!
+//! # How the parts meet
+//! * *Kernel and async.* A callback takes its arguments out, spawns on the runtime and replies from the task. No
+//!   callback waits. Each request has a deadline; a caller that was killed is let go.
+//! * *Account and server.* [`imap::Client`] is a cloneable handle around a channel of typed [`imap::Request`]s. The
+//!   channel is the seam: a model server sits at its far end in tests.
+//! * *Decision and IO apart.* What to ask (`mail::mailbox::Mailbox::plan_sync`), which octets a read needs
+//!   (`mail::layout::Layout::plan`), how far to read ahead (`mail::range::Sequential`) are pure; thin code carries it out.
+//! * *One path for changes.* Whatever is heard of a mailbox is an `Event` into `mail::mailbox::Mailbox::apply`, and
+//!   comes out as `Change`s: new mtimes, and invalidations to the kernel.
+//! * *One flight.* Who asks what is being asked already waits for that answer (`account::flight`); a piece of a body
+//!   on its way is known by each of its blocks (`account::content`). A caller that goes away stops nothing.
+//!
+//! # Who owns what
+//! | what | owner | bound |
+//! |---|---|---|
+//! | a connection | its session task | `--connections` |
+//! | summaries of messages | `account::index`, one per mailbox | 4 million a mailbox |
+//! | MIME trees | `account::Account::messages` | 8 MiB, least recently used go |
+//! | encoded octets | `account::content`, blocks of 8 KiB | 32 MiB, least recently used go |
+//! | sections that the server gives only whole | `account::content` | 32 MiB, and the newest whatever it has |
+//! | converted texts and headers | `account::reading` | 16 MiB |
+//! | offsets of encoded bodies | `account::reading` | 1024 parts |
+//! | open files and directories | `fs`, by handle | the kernel's |
+//! | inode numbers | nobody: `tree::node` computes them | |
+//!
+//! What can never change has no lifetime: envelope, size, date, tree, octets. What can, is asked for again after the
+//! poll interval: the list of mailboxes, the UIDs of a mailbox, its flags.
+//!
+//! # Locks
+//! Standard library locks, one at a time, never across an await (`clippy::await_holding_lock` is denied). With that
+//! rule no order of locks is needed.
+//!
+//! # Invariants
+//! * Invariant: a size that the kernel may keep is the number of octets that a reader gets. What servers state of parts is a
+//!   hint; the octets at the end of a part settle it, and an inexact size has a lifetime of zero.
+//! * Invariant: a read gives all octets that were asked for up to the end of the file, or an error.
+//! * Invariant: octets are kept only under the UIDVALIDITY, UID, section and offset that the answer itself named.
+//! * Invariant: sections inside attached messages are never asked for: servers disagree on what they mean. The attached
+//!   message is fetched whole and taken apart here.
+//! * Invariant: no command uses a message sequence number, and none names a range that begins at or past the known end.
+//! * Invariant: only PEEK forms of FETCH exist in `imap::command`; reading cannot mark.
+//! * Invariant: a name depends on nothing that can change, and a message is found from the UID in its name alone.
+//! * Deliberately absent: a table of inodes, lookup counts, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
+//!   BINARY (its sizes are wrong on servers in wide use), changes to mail and a disk cache (not built yet).
+//!
+//! # Words
+//! mailbox, message, part, section, flag and keyword, UID, UIDVALIDITY, UID set: as in RFC 9051. *Entry*: something with
+//! a name in a directory. *Handle*: an open file or directory. *Event*: from the server. *Change*: of what we know.
+//! *Invalidation*: to the kernel. *Piece*: adjoining blocks that one FETCH brings. *Flight*: a question under way.
 
 pub mod account;
 pub mod cli;

@@ -43,6 +43,8 @@ pub struct Options {
     pub allow_other: bool,
     /// Permission bits that are taken away.
     pub umask: u16,
+    /// The mountpoint may hold files, which the mount then hides.
+    pub nonempty: bool,
     /// Nothing can be changed.
     pub read_only: bool,
     /// The connections.
@@ -110,6 +112,7 @@ async fn show(
         read_only: true,
         noexec: true,
         allow_other: options.allow_other,
+        nonempty: options.nonempty,
         ..fuse::Options::default()
     };
     let runtime = Handle::current();
@@ -130,7 +133,7 @@ async fn show(
 
 /// Tells the service manager, if there is one (`NOTIFY_SOCKET`).
 fn tell_manager(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(false, &[state]) {
+    if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!("cannot notify the service manager: {error}");
     }
 }

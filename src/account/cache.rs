@@ -50,19 +50,6 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
             }
         }
     }
-
-    /// Forgets one value.
-    pub fn remove(&self, key: &K) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = inner.entries.pop(key) {
-            inner.used -= (self.weigh)(&old) + ENTRY_OVERHEAD;
-        }
-    }
-
-    /// Octets in use.
-    pub fn used(&self) -> usize {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).used
-    }
 }
 
 #[cfg(test)]
@@ -80,7 +67,5 @@ mod tests {
         assert!(!cache.contains(&1) && cache.contains(&0) && cache.contains(&2) && cache.contains(&3));
         cache.put(4, vec![0; 10_000]);
         assert!(cache.contains(&4) && !cache.contains(&3));
-        cache.remove(&4);
-        assert_eq!(cache.used(), 0);
     }
 }

@@ -25,11 +25,9 @@ use super::object::{Length, Locator, Object};
 use crate::error::{Error, Result};
 use crate::imap::response::{BodyRow, Data};
 use crate::imap::{Class, Client, Command, FetchItem};
+use crate::mail::range::{BLOCK, blocks, plan_fetches};
 use crate::mail::section::Section;
 use crate::mail::uid::UidSet;
-
-/// Octets of a block: small enough that a 4 KiB peek moves little, large enough that a block's cost does not matter.
-pub const BLOCK: u64 = 8 * 1024;
 
 /// Octets of a piece, at the most: one FETCH. 64 of them fill a line of 1 Gbit/s at 100 ms.
 const PIECE: u64 = 256 * 1024;
@@ -160,60 +158,44 @@ impl Content {
         Ok(out.freeze())
     }
 
-    /// For each block of `range` where its octets are or come from, in order, what is missing now on its way.
+    /// Where the octets of `range` are or come from, in order; what is missing is on its way now.
     fn flights(&self, object: &Arc<Object>, range: Range<u64>) -> Vec<Source> {
-        let mut sources = Vec::new();
-        if range.is_empty() {
-            return sources;
-        }
-        let (mut block, end) = (range.start / BLOCK, range.end.div_ceil(BLOCK));
         let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
-        while block < end {
-            if let Some(octets) = self.blocks.get(&(object.id, block)) {
-                sources.push(Source::Here(Piece { start: block * BLOCK, octets }));
-                block += 1;
-            } else if let Some(flight) = pieces.get(&(object.id, block)) {
-                // The blocks that follow it in the same flight.
-                let flight = flight.clone();
-                block += 1;
-                while block < end && pieces.get(&(object.id, block)).is_some_and(|f| f.ptr_eq(&flight)) {
-                    block += 1;
-                }
-                sources.push(Source::Flight(flight));
-            } else {
-                let first = block;
-                let most = (first + PIECE / BLOCK).min(end);
-                while block < most
-                    && !pieces.contains_key(&(object.id, block))
-                    && !self.blocks.contains(&(object.id, block))
-                {
-                    block += 1;
-                }
-                let flight = self.launch(object, first..block);
-                for n in first..block {
-                    pieces.insert((object.id, n), flight.clone());
-                }
-                sources.push(Source::Flight(flight));
+        let here: Vec<_> = blocks(&range).map(|block| (block, self.blocks.get(&(object.id, block)))).collect();
+        let missing =
+            here.iter().filter(|(block, octets)| octets.is_none() && !pieces.contains_key(&(object.id, *block)));
+        let missing: Vec<u64> = missing.map(|(block, _)| *block).collect();
+        for fetch in plan_fetches(missing, range.end.max(object.length().octets()), PIECE) {
+            let flight = self.launch(object, fetch.clone());
+            pieces.extend(blocks(&fetch).map(|block| ((object.id, block), flight.clone())));
+        }
+        let mut sources: Vec<Source> = Vec::new();
+        for (block, octets) in here {
+            match (octets, pieces.get(&(object.id, block)), sources.last()) {
+                (Some(octets), ..) => sources.push(Source::Here(Piece { start: block * BLOCK, octets })),
+                (None, Some(flight), Some(Source::Flight(last))) if last.ptr_eq(flight) => {}
+                (None, Some(flight), _) => sources.push(Source::Flight(flight.clone())),
+                (None, None, _) => {}
             }
         }
         sources
     }
 
-    /// Fetches blocks in a task of its own. Must be entered with the lock of `pieces` held, so that the landing waits
-    /// until the flight is on the list.
-    fn launch(&self, object: &Arc<Object>, blocks: Range<u64>) -> PieceFlight {
+    /// Fetches adjoining blocks in a task of its own. Must be entered with the lock of `pieces` held, so that the
+    /// landing waits until the flight is on the list.
+    fn launch(&self, object: &Arc<Object>, range: Range<u64>) -> PieceFlight {
         let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.blocks));
-        let landing = Landing { pieces: Arc::clone(&self.pieces), object: object.id, blocks: blocks.clone() };
+        let landing = Landing { pieces: Arc::clone(&self.pieces), object: object.id, blocks: blocks(&range) };
         let ends_are_right = Arc::clone(&self.ends_are_right);
         let task = tokio::spawn(async move {
             let _landing = landing;
-            let octets =
-                fetch_piece(&client, &object, blocks.start * BLOCK..blocks.end * BLOCK, &ends_are_right).await?;
+            let start = range.start;
+            let octets = fetch_piece(&client, &object, range, &ends_are_right).await?;
             for (n, block) in octets.chunks(BLOCK as usize).enumerate() {
                 // A copy, so that a block that stays does not keep its whole piece.
-                cache.put((object.id, blocks.start + n as u64), Bytes::copy_from_slice(block));
+                cache.put((object.id, start / BLOCK + n as u64), Bytes::copy_from_slice(block));
             }
-            Ok(Piece { start: blocks.start * BLOCK, octets })
+            Ok(Piece { start, octets })
         });
         task.map(|end| end.unwrap_or_else(|e| Err(Error::Local(e.to_string().into())))).boxed().shared()
     }

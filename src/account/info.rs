@@ -10,7 +10,7 @@ use crate::imap::response::Data;
 use crate::imap::{Class, Command, Target};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::UidValidity;
-use crate::tree::attributes::{MailboxInfo, Origin};
+use crate::tree::attributes::{METADATA, MailboxInfo, Origin};
 use crate::tree::node::MailboxId;
 
 /// Octets of an answer about rights or quota at the most.
@@ -126,6 +126,10 @@ impl Account {
                     .await;
             }
         }
+        let wants_metadata = wanted.is_none_or(|wanted| wanted.starts_with(METADATA));
+        if wants_metadata && self.client.server().offers("METADATA") {
+            info.metadata = self.ask_metadata(&index.name).await;
+        }
         if wants("user.imap.quota") {
             info.quota = self.ask_quota(&index.name).await;
         }
@@ -153,6 +157,16 @@ impl Account {
     async fn ask<T>(&self, command: Command, pick: impl FnMut(Data) -> Option<T>) -> Option<T> {
         let (rows, _) = self.client.run(Target::Account, command, Class::Small, ANSWER_MAX).await.ok()?;
         rows.into_iter().find_map(pick)
+    }
+
+    async fn ask_metadata(&self, name: &MailboxName) -> Vec<(String, String)> {
+        let entries = self.ask(Command::GetMetadata(name.clone()), |row| match row {
+            Data::Metadata(_, entries) => Some(entries),
+            _ => None,
+        });
+        let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
+        let present = |(entry, value): (String, Option<Vec<u8>>)| Some((entry, text(value?)));
+        entries.await.into_iter().flatten().filter_map(present).collect()
     }
 
     async fn ask_quota(&self, name: &MailboxName) -> Option<Vec<(String, u64, u64)>> {

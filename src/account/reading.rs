@@ -191,14 +191,12 @@ impl Reading {
         if wanted.is_empty() {
             return Ok(Bytes::new());
         }
-        let ahead = part
-            .sequential
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .read(wanted.start, wanted.end - wanted.start);
-        if ahead > 0 {
-            let range = clip(wanted.start..wanted.end.saturating_add(ahead), layout.decoded_len());
-            content.prefetch(&part.source.object, part.source.range(layout.plan(range).encoded()));
+        let ahead = {
+            let mut sequential = part.sequential.lock().unwrap_or_else(PoisonError::into_inner);
+            clip(sequential.read(wanted.start, wanted.end - wanted.start), layout.decoded_len())
+        };
+        if ahead.end > wanted.end {
+            content.prefetch(&part.source.object, part.source.range(layout.plan(ahead).encoded()));
         }
         let window = layout.plan(wanted.clone());
         let octets = content.read(&part.source.object, part.source.range(window.encoded())).await?;

@@ -106,6 +106,9 @@ pub struct View {
     /// Let other users in, as far as permissions go
     #[arg(long, env = "IMAPFS_ALLOW_OTHER", value_parser = BoolishValueParser::new())]
     pub allow_other: bool,
+    /// Mount on a directory that is not empty, and hide what is in it
+    #[arg(long, env = "IMAPFS_NONEMPTY", value_parser = BoolishValueParser::new())]
+    pub nonempty: bool,
     /// Permission bits to take away from 700 (directories) and 600 (files), in octal
     #[arg(long, env = "IMAPFS_UMASK", value_name = "BITS", value_parser = parse_umask)]
     pub umask: Option<u16>,

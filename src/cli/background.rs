@@ -28,12 +28,6 @@ pub struct Reporter {
     pipe: io::PipeWriter,
 }
 
-/// The effective user id.
-pub fn user_id() -> u32 {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    unsafe { libc::geteuid() }
-}
-
 /// No core dumps and no reading of our memory or environment by other processes of this user: it holds passwords.
 pub fn forbid_core_dumps() {
     // SAFETY: PR_SET_DUMPABLE takes a number.
@@ -73,8 +67,14 @@ pub fn fork() -> Result<Side, Failure> {
         -1 => Err(Failure::system("cannot start a process", &io::Error::last_os_error())),
         0 => {
             drop(reader);
-            // SAFETY: plain system calls on numbers. A new session: no terminal, and no signals from it.
+            let pipe = writer.as_raw_fd() as libc::c_uint;
+            // SAFETY: plain system calls on numbers; of the descriptors that are closed this process uses none.
             unsafe {
+                // Whoever waits for the end of a pipe that we have inherited must not wait for the unmount.
+                for (first, last) in [(3, pipe - 1), (pipe + 1, libc::c_uint::MAX)] {
+                    libc::syscall(libc::SYS_close_range, first, last, 0);
+                }
+                // A new session: no terminal, and no signals from it.
                 libc::setsid();
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
                 // Whoever may list processes may not read our files: what we create is ours.
@@ -123,16 +123,16 @@ impl Reporter {
         let failed = |error: io::Error| Failure::system("cannot go to the background", &error);
         std::env::set_current_dir("/").map_err(failed)?;
         let null = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
-        self.tell(0, message).map_err(failed)?;
         for standard in 0..=2 {
             // SAFETY: both descriptors are open, and 0 to 2 belong to nobody's File.
             if unsafe { libc::dup2(null.as_raw_fd(), standard) } < 0 {
                 return Err(failed(io::Error::last_os_error()));
             }
         }
+        // Before the line that lets the parent end.
         // SAFETY: PR_SET_PDEATHSIG takes a number; 0 is none.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
-        Ok(())
+        self.tell(0, message).map_err(failed)
     }
 
     /// It did not work.

@@ -37,7 +37,10 @@ pub fn run(arguments: Vec<OsString>, sloppy: bool, password: Option<SecretString
     let outcome = log::start(&global, true).and_then(|()| {
         let ready = || match reporter.take().map(|reporter| reporter.ready(&line)) {
             Some(Err(failure)) => Err(Error::Local(failure.message.into())),
-            _ => Ok(()),
+            _ => {
+                tracing::info!("{line}");
+                Ok(())
+            }
         };
         mount::run(options, ready).map_err(Failure::from)
     });
@@ -98,6 +101,7 @@ fn options(mount: &Mount, global: &Global, password: Option<SecretString>) -> Re
         show_views: settings.show_views.unwrap_or(false),
         allow_other: settings.allow_other.unwrap_or(false),
         umask: settings.umask.unwrap_or(0),
+        nonempty: mount.view.nonempty,
         read_only: imap.read_only,
         imap,
     })

@@ -93,8 +93,6 @@ fn helper(arguments: &[OsString]) -> Result<Call, Failure> {
     if positional.len() != 2 {
         return Err(usage());
     }
-    // Nothing that fstab holds is taken for a flag.
-    rest.push("--".into());
     rest.extend(positional);
     call.arguments = with_mount(rest);
     Ok(call)
@@ -118,9 +116,9 @@ mod tests {
     fn a_call_of_mount_is_the_mount_command() {
         check("imapfs work /m -o ro,dev,suid", Some(("imapfs mount work /m -o ro,dev,suid", false, false)));
         check("/usr/bin/imapfs imaps://u@h /m", Some(("imapfs mount imaps://u@h /m", false, false)));
-        check("/sbin/mount.imapfs work /m -o ro", Some(("imapfs mount -o ro -- work /m", false, false)));
-        check("mount.imapfs work /m -sfnv -o rw", Some(("imapfs mount -v -o rw -- work /m", true, true)));
-        check("mount.imapfs -f -oro -t imapfs work /m", Some(("imapfs mount -o ro -- work /m", true, false)));
+        check("/sbin/mount.imapfs work /m -o ro", Some(("imapfs mount -o ro work /m", false, false)));
+        check("mount.imapfs work /m -sfnv -o rw", Some(("imapfs mount -v -o rw work /m", true, true)));
+        check("mount.imapfs -f -oro -t imapfs work /m", Some(("imapfs mount -o ro work /m", true, false)));
     }
 
     #[test]

@@ -7,10 +7,11 @@ use secrecy::SecretString;
 
 use super::args::{Connection, Global};
 use super::exit::{Exit, Failure};
-use super::{background, url};
+use super::url;
 use crate::config::secret::Sources;
 use crate::config::{self, Settings};
 use crate::error::Error;
+use crate::fuse;
 use crate::imap::{self, Tls};
 
 /// Default of `--connections`: one watches, the others fetch; providers allow 10 to 15 in all.
@@ -39,7 +40,7 @@ pub fn find(argument: Option<&str>, global: &Global) -> Result<Target, Failure> 
     }
     let path = global.config.clone().unwrap_or_else(config::default_file);
     let wrong = |reason: String| Failure::new(Exit::Config, reason);
-    let mut config = config::load(&path, background::user_id()).map_err(|error| match error {
+    let mut config = config::load(&path, fuse::current_ids().0).map_err(|error| match error {
         Error::NotFound => wrong(format!("there is no config file {} (imapfs configure writes one)", path.display())),
         error => Failure::config(error),
     })?;
@@ -105,7 +106,7 @@ impl Target {
             credentials_directory: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             environment,
             stdin: flags.password_stdin,
-            uid: background::user_id(),
+            uid: fuse::current_ids().0,
         };
         let credentials = sources.open().map_err(|error| match error {
             Error::Denied(_) | Error::Invalid(_) => Failure::config(error),

@@ -36,7 +36,7 @@ impl Fs {
         if entry == EntryId::RAW {
             // The message as a file: all that the message has, and its type.
             let mut all = of_message().await?;
-            all.push(("user.mime_type", "message/rfc822".to_owned()));
+            all.push(("user.mime_type".into(), "message/rfc822".to_owned()));
             return Ok(all);
         }
         let message = self.account.message(id, uid).await?;

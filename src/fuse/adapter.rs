@@ -18,6 +18,8 @@ use fuser::{
 };
 
 use super::attr::{Look, file_type};
+use super::busy::Busy;
+use super::names::{NAME_MAX, attribute, component};
 use super::notify;
 use super::request::{Call, Requests};
 use crate::error::Result;
@@ -46,9 +48,6 @@ const MAX_BACKGROUND: u16 = 64;
 const ENTRIES: usize = 384;
 const ENTRIES_PLUS: usize = 144;
 
-/// Longest name of one component in octets.
-const NAME_MAX: u32 = 255;
-
 /// Octets in a block of statfs.
 const BLOCK: u32 = 4096;
 
@@ -60,7 +59,11 @@ const GENERATION: Generation = Generation(0);
 pub(super) struct Adapter {
     pub(super) fs: Arc<Fs>,
     pub(super) requests: Requests,
+    /// The same for reads of files, which the kernel asks twice: once ahead, and when that fails once more.
+    pub(super) reads: Requests,
     pub(super) look: Look,
+    /// What lookups, listings and reads are about.
+    pub(super) busy: Arc<Busy>,
     /// Set before the first request.
     pub(super) notifier: Arc<OnceLock<Notifier>>,
 }
@@ -74,26 +77,12 @@ impl Adapter {
         work: impl FnOnce(Arc<Fs>) -> W,
         reply: impl FnOnce(std::result::Result<T, Errno>) + Send + 'static,
     ) {
-        let call = Call { name, ino: ino.0, pid: request.pid() };
-        self.requests.run(call, work(self.fs.clone()), reply);
+        self.requests.run(call(name, request, ino), work(self.fs.clone()), reply);
     }
 }
 
-/// A name that can exist.
-fn component(name: &OsStr) -> std::result::Result<String, Errno> {
-    if name.len() > NAME_MAX as usize {
-        return Err(Errno::ENAMETOOLONG);
-    }
-    name.to_str().map(str::to_owned).ok_or(Errno::ENOENT)
-}
-
-/// An attribute's name, if it is one of ours. The kernel remembers EOPNOTSUPP for a class of names, and stops asking
-/// for `security.*` and the ACLs; it would end all extended attributes on ENOSYS.
-fn attribute(name: &OsStr) -> std::result::Result<String, Errno> {
-    match name.to_str() {
-        Some(name) if name.starts_with("user.") => Ok(name.to_owned()),
-        _ => Err(Errno::EOPNOTSUPP),
-    }
+fn call(name: &'static str, request: &Request, ino: INodeNo) -> Call {
+    Call { name, ino: ino.0, pid: request.pid() }
 }
 
 /// Answers getxattr(2) and listxattr(2): `size` 0 asks for the length.
@@ -124,8 +113,11 @@ impl Filesystem for Adapter {
             Ok(name) => name,
             Err(errno) => return reply.error(errno),
         };
-        let look = self.look;
-        let work = move |fs: Arc<Fs>| async move { fs.lookup(Ino(parent.0), &name).await };
+        let (look, underway) = (self.look, self.busy.begin(Ino(parent.0)));
+        let work = move |fs: Arc<Fs>| async move {
+            let _underway = underway;
+            fs.lookup(Ino(parent.0), &name).await
+        };
         self.answer(request, ("lookup", parent), work, move |answer| match answer {
             Ok(entry) => reply.entry_with_ttls(&entry.attr_ttl, &entry.entry_ttl, &look.attr(&entry.attr), GENERATION),
             Err(errno) => reply.error(errno),
@@ -170,8 +162,12 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let work = move |fs: Arc<Fs>| async move { fs.read(Handle(handle.0), offset, size).await };
-        self.answer(request, ("read", ino), work, move |answer| match answer {
+        let (fs, underway) = (self.fs.clone(), self.busy.begin(Ino(ino.0)));
+        let work = async move {
+            let _underway = underway;
+            fs.read(Handle(handle.0), offset, size).await
+        };
+        self.reads.run(call("read", request, ino), work, move |answer| match answer {
             // More than was asked for would be an error to the kernel.
             Ok(data) => reply.data(&data[..data.len().min(size as usize)]),
             Err(errno) => reply.error(errno),
@@ -210,7 +206,11 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, request: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let work = move |fs: Arc<Fs>| async move { fs.readdir(Handle(handle.0), offset, ENTRIES).await };
+        let underway = self.busy.begin(Ino(ino.0));
+        let work = move |fs: Arc<Fs>| async move {
+            let _underway = underway;
+            fs.readdir(Handle(handle.0), offset, ENTRIES).await
+        };
         self.answer(request, ("readdir", ino), work, move |answer| match answer {
             Ok(entries) => {
                 for found in entries {
@@ -233,8 +233,11 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let look = self.look;
-        let work = move |fs: Arc<Fs>| async move { fs.readdir(Handle(handle.0), offset, ENTRIES_PLUS).await };
+        let (look, underway) = (self.look, self.busy.begin(Ino(ino.0)));
+        let work = move |fs: Arc<Fs>| async move {
+            let _underway = underway;
+            fs.readdir(Handle(handle.0), offset, ENTRIES_PLUS).await
+        };
         self.answer(request, ("readdirplus", ino), work, move |answer| match answer {
             Ok(entries) => {
                 for found in entries {
@@ -426,39 +429,5 @@ impl Filesystem for Adapter {
         reply: ReplyIoctl,
     ) {
         reply.error(Errno::ENOTTY);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::ffi::OsStrExt;
-
-    #[test]
-    fn only_names_that_can_exist_are_looked_up() {
-        let long = "n".repeat(256);
-        let cases = [
-            (&b"INBOX"[..], Ok("INBOX".to_owned())),
-            (b"gr\xc3\xbc\xc3\x9fe", Ok("grüße".to_owned())),
-            (b"\xff", Err(Errno::ENOENT)),
-            (&long.as_bytes()[..255], Ok(long[..255].to_owned())),
-            (long.as_bytes(), Err(Errno::ENAMETOOLONG)),
-        ];
-        for (name, expected) in cases {
-            assert_eq!(component(OsStr::from_bytes(name)), expected, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn only_user_attributes_are_ours() {
-        let cases = [
-            (&b"user.imap.flags"[..], Ok("user.imap.flags".to_owned())),
-            (b"security.selinux", Err(Errno::EOPNOTSUPP)),
-            (b"system.posix_acl_access", Err(Errno::EOPNOTSUPP)),
-            (b"user.\xff", Err(Errno::EOPNOTSUPP)),
-        ];
-        for (name, expected) in cases {
-            assert_eq!(attribute(OsStr::from_bytes(name)), expected, "{name:?}");
-        }
     }
 }

@@ -8,10 +8,12 @@
 
 mod adapter;
 mod attr;
+mod busy;
 mod caller;
 mod errno;
 mod mountinfo;
 mod mounting;
+mod names;
 mod notify;
 mod request;
 mod sys;
@@ -54,7 +56,7 @@ pub struct Options {
     pub nonempty: bool,
     /// Threads that read requests, at least 1. More than 2 gained nothing on two cores.
     pub threads: usize,
-    /// When a request that has no answer yet is answered with ETIMEDOUT.
+    /// How long a system call waits for an answer before it fails with ETIMEDOUT.
     pub deadline: Duration,
 }
 
@@ -99,10 +101,13 @@ pub fn serve(fs: Arc<Fs>, runtime: Handle, mountpoint: &Path, options: &Options)
 
     let invalidations = fs.invalidations();
     let notifier = Arc::new(OnceLock::new());
+    let busy = Arc::new(busy::Busy::default());
     let adapter = adapter::Adapter {
         fs,
         requests: request::Requests::new(runtime.clone(), options.deadline),
+        reads: request::Requests::new(runtime, options.deadline / 2),
         look: attr::Look::new(options),
+        busy: busy.clone(),
         notifier: notifier.clone(),
     };
     let mut config = fuser::Config::default();
@@ -115,17 +120,17 @@ pub fn serve(fs: Arc<Fs>, runtime: Handle, mountpoint: &Path, options: &Options)
     let serving = move || {
         if let Err(error) = session.run() {
             error!("serving the mount failed: {error}");
-        }
-        // The session may have ended by an error, with the mount still in place: nobody must hang on it.
-        if let Err(error) = mounting.unmount() {
-            warn!("{error}");
+            // It is still in place: nobody must hang on it.
+            if let Err(error) = mounting.unmount() {
+                warn!("{error}");
+            }
         }
         ending.send_replace(true);
     };
     thread::Builder::new().name("fuse".into()).spawn(serving).map_err(local("thread"))?;
     if let Some(invalidations) = invalidations {
         let ended = mounted.ended.clone();
-        let notifying = move || notify::run(&runtime, &notifier, invalidations, ended);
+        let notifying = move || notify::run(&notifier, &busy, invalidations, ended);
         thread::Builder::new().name("fuse-notify".into()).spawn(notifying).map_err(local("thread"))?;
     }
     Ok(mounted)
@@ -142,7 +147,8 @@ impl Mounted {
     /// # Errors
     /// [`Error::Busy`] when another mount covers it, [`Error::Local`] or [`Error::Denied`] when the system refuses.
     pub fn unmount(&self) -> Result<Unmounted> {
-        self.mounting.unmount()
+        // The kernel soon gives the device number of a mount that has ended to another one.
+        if *self.ended.borrow() { Ok(Unmounted::Already) } else { self.mounting.unmount() }
     }
 
     /// Returns when the last user has left an unmounted mount, so that nothing is left to serve.

@@ -19,6 +19,8 @@ pub struct Mount {
     pub kind: String,
     /// What is mounted, as its file system named it.
     pub source: String,
+    /// The user and the group that it belongs to, for FUSE.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// The mounts of imapfs.
@@ -55,13 +57,18 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let device = fields.nth(2)?;
     let target = fields.nth(1)?;
     let mut fields = fields.skip_while(|&field| field != b"-").skip(1);
-    let (kind, source) = (fields.next()?, fields.next()?);
+    let (kind, source, options) = (fields.next()?, fields.next()?, fields.next()?);
+    let id = |name: &str| {
+        let value = options.split(|&byte| byte == b',').find_map(|option| option.strip_prefix(name.as_bytes()))?;
+        str::from_utf8(value).ok()?.parse().ok()
+    };
     let text = |field| String::from_utf8_lossy(&unescape(field)).into_owned();
     Some(Mount {
         device: text(device),
         target: OsString::from_vec(unescape(target)).into(),
         kind: text(kind),
         source: text(source),
+        owner: id("user_id=").zip(id("group_id=")),
     })
 }
 
@@ -93,7 +100,7 @@ mod tests {
                 Some(("98:0", "/mnt", "ext3", "/dev/root")),
             ),
             (
-                "36 35 0:55 / /a\\040b rw - fuse.imapfs x\\134y rw,user_id=0",
+                "36 35 0:55 / /a\\040b rw - fuse.imapfs x\\134y rw,user_id=7,group_id=8",
                 Some(("0:55", "/a b", "fuse.imapfs", "x\\y")),
             ),
             (
@@ -111,6 +118,7 @@ mod tests {
                 target: target.into(),
                 kind: kind.into(),
                 source: source.into(),
+                owner: line.contains("user_id").then_some((7, 8)),
             });
             assert_eq!(parse(line.as_bytes()), expected, "{line}");
         }

@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::mountinfo::{self, Mount};
 use super::{Options, sys};
@@ -21,6 +22,9 @@ pub(super) const KIND: &str = "fuse.imapfs";
 
 /// The setuid helper that mounts for users (package fuse3).
 const HELPER: &str = "fusermount3";
+
+/// How long a mount that is in the way may take to show that it is dead, which it does at once.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// How an unmount went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,23 +125,19 @@ fn detach_by_helper(target: &Path, lazy: bool) -> Result<Unmounted> {
 /// [`Error::Invalid`], [`Error::Busy`] with a sentence for the user.
 pub(super) fn prepare(mountpoint: &Path, nonempty: bool) -> Result<PathBuf> {
     let shown = mountpoint.display();
-    let mut found = fs::metadata(mountpoint);
-    if found.as_ref().is_err_and(is_dead) {
-        let path = resolve(mountpoint)?;
-        if !mountinfo::is_imapfs_mount(&path)? {
-            return Err(Error::Busy(format!("{shown} holds the dead mount of another file system").into()));
+    let path = resolve(mountpoint)?;
+    // Not stat(2) first: of a dead mount it may still answer from the kernel's cache.
+    if let Some(mount) = mountinfo::mount_on(&mountinfo::mounts()?, &path).filter(|mount| mount.kind == KIND) {
+        let owner = mount.owner.unwrap_or_else(sys::current_ids);
+        if !sys::statfs(&path, owner, PROBE).is_err_and(|error| is_dead(&error)) {
+            return Err(Error::Busy(format!("an imapfs is already mounted on {shown}").into()));
         }
         detach(&path, true)?;
         tracing::info!("cleared a dead mount from {shown}");
-        found = fs::metadata(mountpoint);
     }
-    let found = found.map_err(|error| Error::invalid(format!("{shown}: {error}")))?;
+    let found = fs::metadata(&path).map_err(|error| Error::invalid(format!("{shown}: {error}")))?;
     if !found.is_dir() {
         return Err(Error::invalid(format!("{shown} is not a directory")));
-    }
-    let path = resolve(mountpoint)?;
-    if mountinfo::is_imapfs_mount(&path)? {
-        return Err(Error::Busy(format!("an imapfs is already mounted on {shown}").into()));
     }
     let mut entries = fs::read_dir(&path).map_err(|error| Error::invalid(format!("{shown}: {error}")))?;
     if !nonempty && entries.next().is_some() {
@@ -146,16 +146,9 @@ pub(super) fn prepare(mountpoint: &Path, nonempty: bool) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The path without symbolic links. A dead mount cannot be looked into, so its own name is taken as it is.
+/// The path without symbolic links. Asks no file system whose root `path` is, so a dead one does not matter.
 fn resolve(path: &Path) -> Result<PathBuf> {
-    let resolved = fs::canonicalize(path).or_else(|error| match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if is_dead(&error) => {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            Ok(fs::canonicalize(parent)?.join(name))
-        }
-        _ => Err(error),
-    });
-    resolved.map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
+    fs::canonicalize(path).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
 }
 
 /// True when the daemon of the mount that was looked at has died.

@@ -21,7 +21,7 @@ use super::caller;
 use super::errno::errno;
 use crate::error::{Error, Result};
 
-/// How long a killed caller waits at most, and how often the signals of a waiting one are looked at (15 µs each).
+/// How long a killed caller waits at most, and how often the signals of a waiting one are looked at.
 const CALLER_CHECK: Duration = Duration::from_millis(200);
 
 /// A request, as the log names it.

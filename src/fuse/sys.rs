@@ -10,7 +10,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::ptr;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{ptr, thread};
 
 /// The user and the group that started this process.
 pub fn current_ids() -> (u32, u32) {
@@ -45,6 +47,28 @@ pub(super) fn umount(target: &Path, lazy: bool) -> io::Result<()> {
     let flags = libc::UMOUNT_NOFOLLOW | if lazy { libc::MNT_DETACH } else { 0 };
     // SAFETY: a C string that lives until the call has returned.
     check(unsafe { libc::umount2(target.as_ptr(), flags) })
+}
+
+/// statfs(2) as the user and the group `owner`, which takes the rights of root unless they are our own. The kernel
+/// asks the file system each time, and lets nobody but a mount's owner ask. `TimedOut` when there is no answer within
+/// `patience`.
+pub(super) fn statfs(target: &Path, owner: (u32, u32), patience: Duration) -> io::Result<()> {
+    let target = c_path(target)?;
+    let (sender, receiver) = mpsc::channel();
+    let ask = move || {
+        if owner != current_ids() {
+            let (uid, gid) = owner;
+            // SAFETY: no pointers. Unlike libc's functions the bare system calls change this thread only, which ends here.
+            check_size(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) } as libc::ssize_t)?;
+            check_size(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) } as libc::ssize_t)?;
+        }
+        let mut found = MaybeUninit::<libc::statfs>::uninit();
+        // SAFETY: a C string and a buffer, which live until the call has returned.
+        check(unsafe { libc::statfs(target.as_ptr(), found.as_mut_ptr()) })
+    };
+    // The receiver is gone when the answer comes too late.
+    thread::Builder::new().name("statfs".into()).spawn(move || drop(sender.send(ask())))?;
+    receiver.recv_timeout(patience).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Lets the child that `command` starts have `socket` under the same number. The command must not outlive it.
@@ -115,6 +139,19 @@ mod tests {
         let (near, far) = UnixStream::pair().unwrap();
         drop(far);
         assert!(receive_fd(&near).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_system_that_lives_answers_statfs() {
+        let (root, patience) = (Path::new("/"), Duration::from_secs(60));
+        assert!(statfs(root, current_ids(), patience).is_ok());
+        let missing = statfs(Path::new("/no/such"), current_ids(), patience);
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+        let ids = current_ids();
+        if is_root() {
+            assert!(statfs(root, (65534, 65534), patience).is_ok());
+        }
+        assert_eq!(current_ids(), ids);
     }
 
     #[test]

@@ -1,12 +1,16 @@
-//! Which connection does what: the [`Client`], its few connections, and the place that is kept free for watching.
+//! The [`Client`]: a handle to the few connections of an account, and what is known of the server and of its use.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use super::dispatcher::Dispatcher;
 use super::options::Options;
 use super::request::{Answer, Class, Command, Done, Request, Target};
 use super::response::Data;
+use super::setup;
+use super::transport::Counters;
 use crate::error::{Error, Result};
 use crate::mail::mailbox_name::MailboxName;
 
@@ -52,23 +56,47 @@ pub struct Event {
     pub data: Data,
 }
 
+/// How the first connection was made, for `imapfs check`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// SASL mechanism, or LOGIN; empty for a model server.
+    pub mechanism: &'static str,
+    /// TLS, 1.2 or later.
+    pub encrypted: bool,
+    /// COMPRESS=DEFLATE.
+    pub compressed: bool,
+}
+
 /// A cloneable handle around the channel of requests.
 #[derive(Clone, Debug)]
 pub struct Client {
     requests: mpsc::UnboundedSender<Request>,
     server: Arc<Server>,
+    login: Login,
+    counters: Arc<Counters>,
+    closes: Option<mpsc::UnboundedSender<oneshot::Sender<()>>>,
 }
 
 impl Client {
     /// Connects and logs in once, so that a wrong password or host is known at once; further connections are made
     /// when they are needed. What the server says unasked goes to `events`.
-    pub async fn connect(_options: Options, _events: mpsc::UnboundedSender<Event>) -> Result<Self> {
-        Err(Error::offline("stub"))
+    ///
+    /// Errors: [`Error::Offline`], [`Error::Auth`], [`Error::Busy`] for too many connections, [`Error::TimedOut`],
+    /// [`Error::Protocol`], and what the source of credentials answers.
+    pub async fn connect(options: Options, events: mpsc::UnboundedSender<Event>) -> Result<Self> {
+        let counters = Arc::new(Counters::default());
+        let (wire, server, login) = setup::open(&options, &counters, None, true).await?;
+        let server = Arc::new(server);
+        let (requests, receiver) = mpsc::unbounded_channel();
+        let (closes, closed) = mpsc::unbounded_channel();
+        let dispatcher = Dispatcher::new(options, events, Arc::clone(&counters), Arc::clone(&server), wire);
+        tokio::spawn(dispatcher.run(receiver, closed));
+        Ok(Self { requests, server, login, counters, closes: Some(closes) })
     }
 
     /// A client whose requests go to `requests`: for model servers and recorders.
     pub fn from_channel(requests: mpsc::UnboundedSender<Request>, server: Server) -> Self {
-        Self { requests, server: Arc::new(server) }
+        Self { requests, server: Arc::new(server), login: Login::default(), counters: Arc::default(), closes: None }
     }
 
     /// What the server is.
@@ -76,12 +104,27 @@ impl Client {
         &self.server
     }
 
+    /// How the first connection was made.
+    pub fn login(&self) -> Login {
+        self.login
+    }
+
     /// Counters.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            bytes_in: get(&self.counters.bytes_in),
+            bytes_out: get(&self.counters.bytes_out),
+            commands: get(&self.counters.commands),
+            connections: get(&self.counters.connections),
+            logins: get(&self.counters.logins),
+        }
     }
 
     /// Sends a command; its answers come on the receiver, `Answer::Done` last. A dropped channel is a lost connection.
+    ///
+    /// When the connection is lost before anything of the answer was seen, the command is sent once more on another
+    /// (all commands are reads); after that [`Error::Offline`].
     pub fn send(&self, target: Target, command: Command, class: Class, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
         let (answers, receiver) = mpsc::unbounded_channel();
         // A closed channel drops `answers`, and the receiver sees the end without Done.
@@ -103,5 +146,11 @@ impl Client {
     }
 
     /// Lets what is in flight finish (at most a second), sends LOGOUT on each connection and closes it.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.closes.as_ref().is_some_and(|closes| closes.send(done).is_ok()) {
+            // The dispatcher answers in time; should it be gone, everything is closed already.
+            let _ = closed.await;
+        }
+    }
 }

@@ -1,1 +1,265 @@
-//! stub
+//! The task that owns one connection after login: it moves octets between the wire and the [`Machine`], and keeps
+//! the deadlines.
+//!
+//! All that is queued goes out in one write. A requester that goes away changes nothing on the wire. While something
+//! is awaited, three clocks run: something useful must come within `Options::timeout`; a slow trickle must amount to
+//! [`FLOOR`]; and what nobody asked for is bounded by the machine.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::flight::Job;
+use super::machine::{Machine, Progress};
+use super::request::{Class, Command, Request, Target};
+use super::setup::Wire;
+use crate::error::{Error, Result};
+
+/// Octets that must have come in [`WINDOW`] while a command is in flight, unless one was answered: 1 KiB/s.
+const FLOOR: u64 = 60 << 10;
+const WINDOW: Duration = Duration::from_secs(60);
+/// The same for a server that says `* OK still searching`.
+const PATIENT_WINDOW: Duration = Duration::from_secs(300);
+/// An idle connection is asked after this time: servers may hang up after 30 minutes (RFC 9051 section 5.4), NATs
+/// forget after less.
+const KEEPALIVE: Duration = Duration::from_secs(9 * 60);
+/// After this much silence the connection may be dead without anybody having noticed: the next command has only
+/// [`PROBE`] for a first sign of life, and is sent again on a new connection.
+const DOUBTFUL: Duration = Duration::from_secs(30);
+const PROBE: Duration = Duration::from_secs(10);
+/// Octets of one response beyond what the commands in flight may bring, before the connection is given up rather
+/// than read on for nothing.
+const MAX_EXCESS: u64 = 16 << 20;
+/// How long what is in flight may take when the connection is being closed, and then LOGOUT.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How a connection ended.
+#[derive(Debug)]
+pub struct End {
+    /// Why; `None` after [`Session::serve`] was told to close.
+    pub error: Option<Error>,
+    /// Jobs that may be sent again on another connection, in order.
+    pub jobs: Vec<Job>,
+}
+
+/// One connection and its clocks.
+pub struct Session {
+    wire: Wire,
+    machine: Machine,
+    timeout: Duration,
+    /// When something useful came last, or the wait began.
+    progress: Instant,
+    /// When anything came last.
+    heard: Instant,
+    /// Silence is doubtful: the first octet is due within [`PROBE`] of this.
+    probe: Option<Instant>,
+    window: Instant,
+    window_octets: u64,
+    patient: bool,
+}
+
+impl Session {
+    /// A session over a connection that is ready for commands.
+    pub fn new(wire: Wire, machine: Machine, timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            wire,
+            machine,
+            timeout,
+            progress: now,
+            heard: now,
+            probe: None,
+            window: now,
+            window_octets: 0,
+            patient: false,
+        }
+    }
+
+    /// Carries out jobs until their channel closes or the connection is lost.
+    pub async fn serve(mut self, mut jobs: UnboundedReceiver<Job>) -> End {
+        match self.work(&mut jobs).await {
+            Ok(()) => {
+                self.say_goodbye().await;
+                End { error: None, jobs: self.machine.lose(&Error::offline("the connection is closed")) }
+            }
+            Err(error) => {
+                jobs.close();
+                let mut lost = self.machine.lose(&error);
+                while let Ok(job) = jobs.try_recv() {
+                    lost.push(job);
+                }
+                End { error: Some(error), jobs: lost }
+            }
+        }
+    }
+
+    async fn work(&mut self, jobs: &mut UnboundedReceiver<Job>) -> Result<()> {
+        let mut closing = None;
+        let mut open = true;
+        // What came with the last answer of the set-up is in the framer already.
+        self.take_frames()?;
+        loop {
+            while let Ok(job) = jobs.try_recv() {
+                self.machine.push(job);
+            }
+            self.pump()?;
+            if closing.is_some_and(|at| self.machine.is_idle() || Instant::now() >= at) {
+                return Ok(());
+            }
+            let deadline = self.deadline().min(closing.unwrap_or(self.deadline()));
+            let Self { wire, machine, .. } = self;
+            tokio::select! {
+                job = jobs.recv(), if open => match job {
+                    Some(job) => machine.push(job),
+                    None => {
+                        open = false;
+                        closing = Some(Instant::now() + FAREWELL);
+                    }
+                },
+                read = wire.reader.read(wire.framer.buffer()) => match read {
+                    Ok(0) => return Err(Error::offline("the server closed the connection")),
+                    Ok(n) => self.arrived(n as u64)?,
+                    Err(e) => return Err(Error::offline(format!("connection lost: {e}"))),
+                },
+                written = wire.writer.write(), if wire.writer.is_pending() => {
+                    written.map_err(|e| Error::offline(format!("connection lost: {e}")))?;
+                }
+                () = sleep_until(deadline) => self.late()?,
+            }
+        }
+    }
+
+    /// Writes what the machine has to say; the clocks start when the waiting does.
+    fn pump(&mut self) -> Result<()> {
+        let waited = self.machine.is_busy();
+        self.machine.pump();
+        let (output, commands) = self.machine.take_output();
+        if !output.is_empty() {
+            self.wire.open.counters().commands.fetch_add(commands, Ordering::Relaxed);
+            self.wire.writer.push(&output).map_err(|e| Error::protocol(format!("cannot compress: {e}")))?;
+        }
+        self.wire.framer.set_limits(self.machine.limits());
+        if !waited && self.machine.is_busy() {
+            let now = Instant::now();
+            self.probe = (now.duration_since(self.heard) >= DOUBTFUL).then_some(now);
+            self.progress = now;
+            self.new_window(now);
+        }
+        Ok(())
+    }
+
+    fn new_window(&mut self, now: Instant) {
+        self.window = now;
+        self.window_octets = 0;
+        self.patient = false;
+    }
+
+    /// Octets came; what they make is dealt with.
+    fn arrived(&mut self, octets: u64) -> Result<()> {
+        let now = Instant::now();
+        self.heard = now;
+        self.probe = None;
+        self.window_octets += octets;
+        if self.window_octets >= FLOOR {
+            self.new_window(now);
+        }
+        self.take_frames()?;
+        let under_way = self.wire.framer.progress();
+        if under_way > 0 {
+            // In the middle of a response octets are progress, as long as somebody may want them.
+            self.progress = now;
+            let limits = self.machine.limits();
+            if under_way > limits.total.saturating_add(limits.line as u64).saturating_add(MAX_EXCESS) {
+                return Err(Error::TooBig("the server sends more than was asked for".into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_frames(&mut self) -> Result<()> {
+        while let Some(frame) = self.wire.framer.next_frame()? {
+            let progress = self.machine.receive(&frame)?;
+            let now = Instant::now();
+            match progress {
+                Progress::None => continue,
+                Progress::Alive => self.patient = true,
+                Progress::Some => {}
+                Progress::Answered => self.new_window(now),
+            }
+            self.progress = now;
+            // An answer makes room for the next command, and its limits are others.
+            if progress == Progress::Answered {
+                self.pump()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Instant {
+        if !self.machine.is_busy() {
+            return self.heard.max(self.progress) + KEEPALIVE;
+        }
+        let window = if self.patient { PATIENT_WINDOW } else { WINDOW };
+        let probe = self.probe.map_or(self.progress + self.timeout, |at| at + PROBE);
+        (self.progress + self.timeout).min(self.window + window).min(probe)
+    }
+
+    /// A deadline has passed.
+    fn late(&mut self) -> Result<()> {
+        let now = Instant::now();
+        if now < self.deadline() {
+            return Ok(());
+        }
+        if !self.machine.is_busy() {
+            self.progress = now;
+            let (answers, _) = tokio::sync::mpsc::unbounded_channel();
+            let noop = Request { target: Target::Account, command: Command::Noop, class: Class::Small, limit: 1 << 20, answers };
+            self.machine.push(Job::new(noop));
+            return Ok(());
+        }
+        if self.probe.is_some() {
+            return Err(Error::offline("the connection is dead"));
+        }
+        if now >= self.progress + self.timeout {
+            return Err(Error::TimedOut(format!("no answer within {} s", self.timeout.as_secs()).into()));
+        }
+        Err(Error::TimedOut("the server sends less than 1 KiB a second".into()))
+    }
+
+    /// LOGOUT; whether the server hears it does not matter.
+    async fn say_goodbye(&mut self) {
+        let Wire { reader, writer, framer, .. } = &mut self.wire;
+        let goodbye = async {
+            writer.push(b"Z LOGOUT\r\n")?;
+            writer.write().await?;
+            framer.take_rest();
+            let mut octets = 0;
+            while octets < 1 << 20 {
+                match reader.read(framer.buffer()).await? {
+                    0 => break,
+                    n => octets += n,
+                }
+                framer.take_rest();
+            }
+            writer.shutdown().await
+        };
+        if !matches!(timeout(FAREWELL, goodbye).await, Ok(Ok(()))) {
+            tracing::debug!("the server did not answer LOGOUT");
+        }
+    }
+}
+
+/// Starts the task of a session; its end is sent to `ends` with `id`.
+pub fn spawn<I: Send + 'static>(
+    session: Session,
+    jobs: UnboundedReceiver<Job>,
+    id: I,
+    ends: UnboundedSender<(I, End)>,
+) {
+    tokio::spawn(async move {
+        let end = session.serve(jobs).await;
+        let _ = ends.send((id, end));
+    });
+}

@@ -8,10 +8,14 @@ use std::fmt;
 pub struct Flags(Vec<Box<str>>);
 
 impl Flags {
-    /// The set of these flags. Bytes that are not UTF-8 are kept as U+FFFD: such a keyword can be seen, not set.
+    /// The set of these flags. Bytes that are not UTF-8 are kept as U+FFFD: such a keyword can be seen, not set. `\Recent`
+    /// is left out: it tells of a session, not of a message (RFC 3501 section 2.3.2).
     pub fn from_wire<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut flags: Vec<Box<str>> =
-            names.into_iter().filter(|n| !n.is_empty()).map(|n| String::from_utf8_lossy(n).into()).collect();
+        let mut flags: Vec<Box<str>> = names
+            .into_iter()
+            .filter(|n| !n.is_empty() && !n.eq_ignore_ascii_case(b"\\Recent"))
+            .map(|n| String::from_utf8_lossy(n).into())
+            .collect();
         flags.sort_unstable_by_key(|f| f.to_ascii_lowercase());
         flags.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
         Self(flags)
@@ -52,7 +56,7 @@ mod tests {
 
     #[test]
     fn flags_are_sorted_once_each_whatever_the_case() {
-        let flags = Flags::from_wire([&b"\\Seen"[..], b"$Forwarded", b"\\seen", b""]);
+        let flags = Flags::from_wire([&b"\\Seen"[..], b"$Forwarded", b"\\seen", b"\\Recent", b""]);
         assert_eq!(flags.to_string(), "$Forwarded \\Seen");
         assert!(flags.contains("\\SEEN") && !flags.contains("Seen"));
         assert_eq!(flags.keywords().collect::<Vec<_>>(), ["$Forwarded"]);

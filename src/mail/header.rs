@@ -107,9 +107,9 @@ impl<'a> EncodedWord<'a> {
         let (encoding, data) = split_at_mark(after, 1)?;
         // The language of RFC 2231 section 5.
         let charset = charset.split(|b| *b == b'*').next().filter(|c| !c.is_empty())?;
-        let end = memchr::memchr_iter(b'?', data)
-            .find(|at| data.get(at + 1) == Some(&b'=') || (*at > 0 && data[at - 1] == b'='))
-            .filter(|at| data.get(at + 1) == Some(&b'='))?;
+        let is_end = |at: &usize| data.get(at + 1) == Some(&b'=');
+        let is_next_word = |at: &usize| *at > 0 && data[at - 1] == b'=';
+        let end = memchr::memchr_iter(b'?', data).find(|at| is_end(at) || is_next_word(at)).filter(is_end)?;
         let octets = match encoding {
             b"Q" | b"q" => decode_q(&data[..end]),
             b"B" | b"b" => {

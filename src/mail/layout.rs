@@ -113,7 +113,7 @@ impl Layout {
         let tail = if head_len == octets { head } else { tail };
         let text = tail.trim_ascii_end();
         if text.is_empty() {
-            return (tail.len() as u64 == octets).then(|| Self {
+            return (tail.len() as u64 == octets).then_some(Self {
                 octets,
                 decoded_len: 0,
                 kind: Kind::Base64(Lines { width: 4, eol: 0, chars: 0 }),

@@ -305,8 +305,11 @@ fn kind_of(part: &Part) -> Kind {
         let boundary = boundary.trim_ascii_end();
         return if boundary.is_empty() { Kind::Leaf } else { Kind::Multipart([b"--", boundary].concat()) };
     }
-    let is_message = part.is("message", "rfc822") || part.is("message", "global");
-    if is_message && part.encoding == Encoding::Identity { Kind::Message } else { Kind::Leaf }
+    if is_message(part) && part.encoding == Encoding::Identity { Kind::Message } else { Kind::Leaf }
+}
+
+fn is_message(part: &Part) -> bool {
+    part.is("message", "rfc822") || part.is("message", "global")
 }
 
 fn boundary(params: &Params) -> Vec<u8> {
@@ -326,7 +329,7 @@ fn is_token(text: &str) -> bool {
 /// and when the message is itself a `message/rfc822`, section 1 is something else on each of them.
 pub fn sane(part: &Part, message_size: u64) -> bool {
     const SPLIT: [&str; 8] = ["mixed", "alternative", "related", "digest", "parallel", "signed", "encrypted", "report"];
-    if matches!(part.body, Body::Message(_)) {
+    if is_message(part) {
         return false;
     }
     let mut todo = vec![part];
@@ -349,7 +352,9 @@ pub fn sane(part: &Part, message_size: u64) -> bool {
             Body::Multipart(_) | Body::Message(_) => return false,
         }
     }
-    octets <= message_size
+    // All parts empty: the text stands where no boundary led to it, as with a boundary that never occurs.
+    let is_void = octets == 0 && matches!(part.body, Body::Multipart(_));
+    octets <= message_size && !is_void
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Extended attributes as text: their names, and their values from what is in memory.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::date;
@@ -13,7 +14,7 @@ use crate::mail::section::Section;
 use crate::mail::uid::{Uid, UidValidity};
 
 /// Names and values. An attribute without a value is not among them.
-pub type Attributes = Vec<(&'static str, String)>;
+pub type Attributes = Vec<(Cow<'static, str>, String)>;
 
 /// The attribute whose value is the flags, parted by spaces.
 pub const FLAGS: &str = "user.imap.flags";
@@ -155,7 +156,13 @@ pub struct MailboxInfo {
     pub acl: Option<Vec<(String, String)>>,
     /// Resources, used and limit; STORAGE in units of 1024 octets, RFC 9208.
     pub quota: Option<Vec<(String, u64, u64)>>,
+    /// Entries and their values, RFC 5464.
+    pub metadata: Vec<(String, String)>,
 }
+
+/// What the attributes of a mailbox's metadata begin with; the entry follows, without its first slash:
+/// `user.imap.metadata.private/comment`.
+pub const METADATA: &str = "user.imap.metadata.";
 
 /// The attributes of a mailbox. `subscribed` is `1` or `0`; `acl` is `identifier=rights`, `quota` is
 /// `STORAGE=used/limit`, parted by spaces.
@@ -164,7 +171,7 @@ pub fn mailbox_attributes(info: &MailboxInfo) -> Attributes {
     let text = |text: &Option<String>| text.as_deref().map(safe::line);
     let acl = |(identifier, rights): &(String, String)| safe::line(&format!("{identifier}={rights}"));
     let quota = |(resource, used, limit): &(String, u64, u64)| safe::line(&format!("{resource}={used}/{limit}"));
-    present([
+    let mut all = present([
         ("user.imap.mailbox", text(&info.mailbox)),
         ("user.imap.special-use", text(&info.special_use)),
         ("user.imap.messages", number(info.messages)),
@@ -176,11 +183,14 @@ pub fn mailbox_attributes(info: &MailboxInfo) -> Attributes {
         ("user.imap.rights", text(&info.rights)),
         ("user.imap.acl", info.acl.as_ref().map(|rows| rows.iter().map(acl).collect::<Vec<_>>().join(" "))),
         ("user.imap.quota", info.quota.as_ref().map(|rows| rows.iter().map(quota).collect::<Vec<_>>().join(" "))),
-    ])
+    ]);
+    let name = |entry: &str| format!("{METADATA}{}", safe::line(entry.trim_start_matches('/')));
+    all.extend(info.metadata.iter().map(|(entry, value)| (name(entry).into(), value.clone())));
+    all
 }
 
 fn present<const N: usize>(attributes: [(&'static str, Option<String>); N]) -> Attributes {
-    attributes.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    attributes.into_iter().filter_map(|(name, value)| Some((name.into(), value?))).collect()
 }
 
 #[cfg(test)]

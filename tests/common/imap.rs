@@ -1,5 +1,6 @@
 //! A small blocking IMAP client over plain TCP: the independent judge, so it shares no code with the program.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -142,7 +143,7 @@ impl Imap {
         Ok(uids)
     }
 
-    /// The messages with `uid` of the selected mailbox, with the literal of `BODY.PEEK[section]`; marks nothing.
+    /// `BODY.PEEK[section]` of one message of the selected mailbox, `None` when it is not there; marks nothing.
     pub fn body(&mut self, uid: u32, section: &str) -> io::Result<Option<Vec<u8>>> {
         let answer = self.ok(&format!("UID FETCH {uid} (UID BODY.PEEK[{section}])"))?;
         for fetch in &answer.untagged {
@@ -154,6 +155,13 @@ impl Imap {
             }
         }
         Ok(None)
+    }
+
+    /// The whole bytes of many messages of the selected mailbox, by UID; marks nothing.
+    pub fn bodies(&mut self, uids: &str) -> io::Result<BTreeMap<u32, Vec<u8>>> {
+        let answer = self.ok(&format!("UID FETCH {uids} (UID BODY.PEEK[])"))?;
+        let body = |fetch: &Untagged| Some((fetch_uid(&fetch.text)?, fetch.literals.first()?.clone()));
+        Ok(answer.untagged.iter().filter_map(body).collect())
     }
 
     /// The flags of one message as the server has them, sorted; `None` when it is not there.

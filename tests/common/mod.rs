@@ -7,13 +7,14 @@ mod connection;
 pub mod corpus;
 pub mod faults;
 pub mod imap;
+pub mod judge;
 pub mod mount;
 pub mod proxy;
 pub mod server;
 
 pub use imap::Imap;
 pub use mount::Mount;
-pub use server::{Account, Server, Tls};
+pub use server::{Account, Security, Server};
 
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::server::{Account, Tls};
+use super::server::{Account, Security};
 use super::wait_for;
 
 /// Longest time from the start of the program to the mount.
@@ -184,14 +184,16 @@ impl Drop for Mount {
 
 /// The command line that mounts this account, without mountpoint.
 fn mount_args(account: &Account) -> Vec<String> {
-    let (scheme, port) = match account.tls {
-        Tls::Implicit => ("imaps", account.tls_port),
-        Tls::StartTls | Tls::None => ("imap", account.port),
+    let (scheme, port) = match account.security {
+        Security::Implicit => ("imaps", account.tls_port),
+        Security::StartTls | Security::None => ("imap", account.port),
     };
     let mut args = vec!["mount".to_owned(), format!("{scheme}://{}@localhost:{port}", account.user)];
-    match account.tls {
-        Tls::None => args.extend(["--tls".to_owned(), "none".to_owned()]),
-        Tls::Implicit | Tls::StartTls => args.extend(["--tls-ca".to_owned(), account.ca.display().to_string()]),
+    match account.security {
+        Security::None => args.extend(["--tls".to_owned(), "none".to_owned()]),
+        Security::Implicit | Security::StartTls => {
+            args.extend(["--tls-ca".to_owned(), account.ca.display().to_string()])
+        }
     }
     args
 }

@@ -13,7 +13,7 @@ use super::proxy::Proxy;
 
 /// How a client of this account protects its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
+pub enum Security {
     Implicit,
     StartTls,
     None,
@@ -114,7 +114,7 @@ impl Server {
             ca: self.ca.clone(),
             user: user.to_owned(),
             password: password.to_owned(),
-            tls: Tls::StartTls,
+            security: Security::StartTls,
         }
     }
 
@@ -142,12 +142,11 @@ pub struct Account {
     pub port: u16,
     /// Where a mount connects by implicit TLS.
     pub tls_port: u16,
-    /// The server's own port, for the judge.
     direct_port: u16,
     pub ca: PathBuf,
     pub user: String,
     pub password: String,
-    pub tls: Tls,
+    pub security: Security,
 }
 
 impl Account {
@@ -156,15 +155,20 @@ impl Account {
         Imap::login(self.direct_port, &self.user, &self.password).unwrap()
     }
 
+    /// The server's own port, whatever is in front of it.
+    pub fn direct_port(&self) -> u16 {
+        self.direct_port
+    }
+
     /// The same account with mounts going through `proxy` (which must lead to `port`, or to `tls_port` for
-    /// [`Tls::Implicit`]).
+    /// [`Security::Implicit`]).
     pub fn through(&self, proxy: &Proxy) -> Account {
         Account { port: proxy.port(), tls_port: proxy.port(), ..self.clone() }
     }
 
-    /// The same account with mounts using this kind of TLS; STARTTLS unless asked.
-    pub fn with_tls(&self, tls: Tls) -> Account {
-        Account { tls, ..self.clone() }
+    /// The same account with mounts with this kind of security; STARTTLS unless asked.
+    pub fn with(&self, security: Security) -> Account {
+        Account { security, ..self.clone() }
     }
 
     /// A mailbox name as this server spells it on the wire: `a/b` is `INBOX.a.b` on Cyrus and Courier.

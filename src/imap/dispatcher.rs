@@ -1,0 +1,372 @@
+//! Which connection does what: the task behind a client. It opens connections when they are needed, as many as the
+//! server lets it, chooses one for each request, and keeps off a server that is away.
+//!
+//! 1. Place 0 is for requests without a mailbox (and for watching); the next for small reads; the rest for bulk. A
+//!    bulk read never goes where small ones go, unless there is but one connection.
+//! 2. A connection that has the mailbox selected is preferred, then an idle one, then a new one.
+//! 3. When the server is away, one request at a time probes, with growing pauses; the others fail at once.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::command::Dialect;
+use super::flight::{Job, Load};
+use super::machine::Machine;
+use super::options::Options;
+use super::pool::{Event, Login, Server};
+use super::request::{Class, Command, Request};
+use super::session::{self, End, Session};
+use super::setup::{self, Wire};
+use super::transport::Counters;
+use crate::error::{Error, Result};
+use crate::mail::mailbox_name::MailboxName;
+use crate::mail::uid::Uid;
+
+/// Pauses between attempts to reach a server that is away.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The first pause after a refused login: a wrong password tried over and over locks accounts.
+const AUTH_PAUSE: Duration = Duration::from_secs(30);
+/// How long fewer connections are used after the server refused one more.
+const FEWER: Duration = Duration::from_secs(180);
+/// How often a request is sent: once more when a connection was lost under it.
+const MAX_ATTEMPTS: u32 = 2;
+/// Dearer than an idle connection that must select the mailbox first.
+const DEAR: usize = 3;
+/// Small reads in flight on a connection that make another one worth opening.
+const CROWDED: usize = 32;
+/// A connection that is lost within this time was of no use; after this many in a row the server counts as away.
+const QUICK: Duration = Duration::from_secs(5);
+const MAX_QUICK: u32 = 3;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Place 0.
+    Watch,
+    Small,
+    Bulk,
+}
+
+/// A connection as the dispatcher sees it.
+struct Slot {
+    id: u64,
+    place: Place,
+    jobs: mpsc::UnboundedSender<Job>,
+    since: Instant,
+    /// Small requests that it was given and has not answered.
+    small: Arc<AtomicUsize>,
+    /// The same of bulk reads.
+    bulk: Arc<AtomicUsize>,
+    /// The mailbox of the last job.
+    mailbox: Option<MailboxName>,
+    /// The message of the last bulk read: Dovecot reads on from where it was in a message, and from the beginning
+    /// when it was in another.
+    message: Option<Uid>,
+}
+
+type Opened = Result<(Wire, Server, Login)>;
+
+/// See the top of the file.
+pub struct Dispatcher {
+    options: Arc<Options>,
+    events: mpsc::UnboundedSender<Event>,
+    counters: Arc<Counters>,
+    server: Arc<Server>,
+    slots: Vec<Slot>,
+    next_id: u64,
+    /// The place that a connection is being opened for.
+    opening: Option<Place>,
+    /// Jobs that wait for it.
+    waiting: VecDeque<Job>,
+    /// How many connections the server bears, and until when that is believed.
+    bearable: Option<(usize, Instant)>,
+    /// The server is away: until when nothing is tried, the pause, and why.
+    away: Option<(Instant, Duration, Error)>,
+    /// Connections in a row that were lost within [`QUICK`].
+    quick: u32,
+    opened: (mpsc::UnboundedSender<(Place, Opened)>, mpsc::UnboundedReceiver<(Place, Opened)>),
+    ends: (mpsc::UnboundedSender<(u64, End)>, mpsc::UnboundedReceiver<(u64, End)>),
+}
+
+impl Dispatcher {
+    /// A dispatcher with its first connection.
+    pub fn new(
+        options: Options,
+        events: mpsc::UnboundedSender<Event>,
+        counters: Arc<Counters>,
+        server: Arc<Server>,
+        wire: Wire,
+    ) -> Self {
+        let mut dispatcher = Self {
+            options: Arc::new(options),
+            events,
+            counters,
+            server: Arc::clone(&server),
+            slots: Vec::new(),
+            next_id: 0,
+            opening: None,
+            waiting: VecDeque::new(),
+            bearable: None,
+            away: None,
+            quick: 0,
+            opened: mpsc::unbounded_channel(),
+            ends: mpsc::unbounded_channel(),
+        };
+        dispatcher.add(Place::Watch, wire, &server);
+        dispatcher
+    }
+
+    /// Works until all clients are gone or one of them closes.
+    pub async fn run(
+        mut self,
+        mut requests: mpsc::UnboundedReceiver<Request>,
+        mut closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    ) {
+        let closed = loop {
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(request) => self.dispatch(Job::new(request)),
+                    None => break None,
+                },
+                Some(done) = closes.recv() => break Some(done),
+                Some((place, opened)) = self.opened.1.recv() => self.opened(place, opened),
+                Some((id, end)) = self.ends.1.recv() => self.ended(id, end),
+            }
+        };
+        requests.close();
+        while let Some(request) = requests.recv().await {
+            Job::new(request).finish(Err(Error::offline("the client is closed")));
+        }
+        self.fail_waiting(&Error::offline("the client is closed"));
+        // Dropping its channel lets a session finish what is in flight and log out, within two seconds.
+        let mut open = self.slots.len();
+        self.slots.clear();
+        while open > 0 {
+            let Some((_, end)) = self.ends.1.recv().await else { break };
+            for job in end.jobs {
+                job.finish(Err(Error::offline("the client is closed")));
+            }
+            open -= 1;
+        }
+        if let Some(done) = closed {
+            let _ = done.send(());
+        }
+    }
+
+    /// Gives a job to a connection, or lets it wait for one, or fails it.
+    fn dispatch(&mut self, job: Job) {
+        let most = self.most();
+        let wanted = match job.request.class {
+            _ if job.mailbox().is_none() => Place::Watch,
+            Class::Bulk if most > 1 => Place::Bulk,
+            // With two connections the first serves all that is small.
+            Class::Small if most > 2 => Place::Small,
+            _ => Place::Watch,
+        };
+        let room = self.slots.len() < most && self.opening.is_none() && self.is_reachable();
+        match self.choose(wanted, &job) {
+            Some((cost, at)) => {
+                let bulks = self.slots.iter().filter(|s| s.place == Place::Bulk).count();
+                // One place is left for small reads where there are more than two.
+                let room = room && (wanted != Place::Bulk || bulks + 2 < most.max(3));
+                // What is dear waits for a connection of its own. A small read that has only the first connection
+                // does not wait, but its place is prepared.
+                if room && wanted != Place::Watch && cost > DEAR {
+                    self.waiting.push_back(job);
+                    self.open(wanted);
+                    return;
+                }
+                if room && wanted == Place::Small && self.slots.len() == 1 {
+                    self.open(wanted);
+                }
+                self.give(at, job);
+            }
+            None if room => {
+                self.waiting.push_back(job);
+                self.open(if self.slots.is_empty() { Place::Watch } else { wanted });
+            }
+            None if self.opening.is_some() => self.waiting.push_back(job),
+            // No room for another connection: whichever has least to do.
+            None => match self.least_loaded() {
+                Some(at) => {
+                    if wanted == Place::Bulk && self.slots.len() > 1 {
+                        self.slots[at].place = Place::Bulk;
+                    }
+                    self.give(at, job);
+                }
+                None => {
+                    let error = self.away.as_ref().map(|(.., error)| error.clone());
+                    job.finish(Err(error.unwrap_or_else(|| Error::offline("no connection"))));
+                }
+            },
+        }
+    }
+
+    /// The best connection for a job, and what it costs to use it; `None` when none suits.
+    fn choose(&self, wanted: Place, job: &Job) -> Option<(usize, usize)> {
+        let only = self.slots.len() == 1 && self.options.connections == 1;
+        let candidates = self.slots.iter().enumerate().filter_map(|(at, slot)| {
+            let (small, bulk) = (slot.small.load(Ordering::Relaxed), slot.bulk.load(Ordering::Relaxed));
+            let suits = only || if wanted == Place::Bulk { slot.place == Place::Bulk } else { bulk == 0 };
+            let load = small + bulk;
+            let here = job.mailbox().is_none() || slot.mailbox.as_ref() == job.mailbox();
+            // Another mailbox costs a round trip, and waits for all that is in flight.
+            let switch = usize::from(!here) * if load == 0 { 2 } else { 20 };
+            let elsewhere = usize::from(slot.place != wanted);
+            let message = wanted == Place::Bulk && load > 0 && slot.message != message(job);
+            suits.then_some((switch + elsewhere + load / CROWDED * 4 + usize::from(message) * 6, at))
+        });
+        candidates.min()
+    }
+
+    /// Not the first, if there is another: that one is for what must not wait.
+    fn least_loaded(&self) -> Option<usize> {
+        let load = |slot: &Slot| slot.small.load(Ordering::Relaxed) + slot.bulk.load(Ordering::Relaxed);
+        let slots = self.slots.iter().enumerate();
+        slots.min_by_key(|(_, slot)| (slot.place == Place::Watch, load(slot))).map(|(at, _)| at)
+    }
+
+    fn give(&mut self, at: usize, mut job: Job) {
+        let slot = &mut self.slots[at];
+        let bulk = job.request.class == Class::Bulk;
+        job.load = Some(Load::new(if bulk { &slot.bulk } else { &slot.small }));
+        if let Some(name) = job.mailbox() {
+            slot.mailbox = Some(name.clone());
+        }
+        if bulk {
+            slot.message = message(&job);
+        }
+        if let Err(mpsc::error::SendError(mut job)) = slot.jobs.send(job) {
+            // The connection has just been lost; its end is on the way here.
+            job.load = None;
+            self.slots.remove(at);
+            self.dispatch(job);
+        }
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.away.as_ref().is_none_or(|(until, ..)| Instant::now() >= *until)
+    }
+
+    fn most(&mut self) -> usize {
+        if self.bearable.is_some_and(|(_, until)| Instant::now() >= until) {
+            self.bearable = None;
+        }
+        let wanted = self.options.connections.clamp(1, 16);
+        self.bearable.map_or(wanted, |(most, _)| most.min(wanted))
+    }
+
+    fn open(&mut self, place: Place) {
+        self.opening = Some(place);
+        let (options, counters) = (Arc::clone(&self.options), Arc::clone(&self.counters));
+        let (server, opened) = (Arc::clone(&self.server), self.opened.0.clone());
+        tokio::spawn(async move {
+            // Bodies compress badly, and deflating costs more than the link; metadata shrinks to a tenth.
+            let compress = place != Place::Bulk;
+            let result = setup::open(&options, &counters, Some(&server), compress).await;
+            let _ = opened.send((place, result));
+        });
+    }
+
+    fn opened(&mut self, place: Place, opened: Opened) {
+        self.opening = None;
+        match opened {
+            Ok((wire, server, _)) => {
+                self.away = None;
+                self.add(place, wire, &server);
+            }
+            Err(error) if self.slots.is_empty() => self.fall_back(error),
+            Err(error) => {
+                let most = self.slots.len();
+                tracing::info!(%error, "no further connection; going on with {most}");
+                self.bearable = Some((most, Instant::now() + FEWER));
+            }
+        }
+        // Each finds its place, or opens the next connection, or waits for that.
+        for job in std::mem::take(&mut self.waiting) {
+            self.dispatch(job);
+        }
+    }
+
+    fn fall_back(&mut self, error: Error) {
+        let least = if matches!(error, Error::Auth(_)) { AUTH_PAUSE } else { FIRST_PAUSE };
+        let pause = self.away.as_ref().map_or(least, |(_, last, _)| (*last * 2).max(least)).min(LONGEST_PAUSE);
+        // Between half and the whole of it, so that many clients do not come back at the same moment.
+        let random = RandomState::new().hash_one(self.next_id) % 1000;
+        let jittered = pause / 2 + pause.mul_f64(random as f64 / 2000.0);
+        tracing::warn!(%error, "the server is away; next attempt in {:.1} s at the earliest", jittered.as_secs_f64());
+        let shown = match &error {
+            Error::Auth(_) | Error::Offline(_) => error,
+            other => Error::offline(other.to_string()),
+        };
+        self.fail_waiting(&shown);
+        self.away = Some((Instant::now() + jittered, pause, shown));
+    }
+
+    fn fail_waiting(&mut self, error: &Error) {
+        for job in self.waiting.drain(..) {
+            job.finish(Err(error.clone()));
+        }
+    }
+
+    fn add(&mut self, place: Place, wire: Wire, server: &Server) {
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let dialect = Dialect::new(server, self.options.read_only);
+        let machine = Machine::new(dialect, self.events.clone(), self.options.debug_protocol);
+        let session = Session::new(wire, machine, self.options.timeout);
+        self.next_id += 1;
+        session::spawn(session, receiver, self.next_id, self.ends.0.clone());
+        self.slots.push(Slot {
+            id: self.next_id,
+            place,
+            jobs,
+            since: Instant::now(),
+            small: Arc::default(),
+            bulk: Arc::default(),
+            mailbox: None,
+            message: None,
+        });
+    }
+
+    /// A connection is gone. What may be sent again is, on another one.
+    fn ended(&mut self, id: u64, end: End) {
+        let slot = self.slots.iter().position(|s| s.id == id).map(|at| self.slots.remove(at));
+        let lived = slot.map_or(QUICK, |s| s.since.elapsed());
+        self.quick = if lived < QUICK && end.error.is_some() { self.quick + 1 } else { 0 };
+        let error = end.error.unwrap_or_else(|| Error::offline("the connection is closed"));
+        tracing::info!(%error, "connection closed");
+        // The next one keeps the place for watching.
+        if !self.slots.iter().any(|s| s.place == Place::Watch)
+            && let Some(at) = self.slots.iter().position(|s| s.place == Place::Small).or((!self.slots.is_empty()).then_some(0))
+        {
+            self.slots[at].place = Place::Watch;
+        }
+        if self.quick >= MAX_QUICK && self.slots.is_empty() && self.opening.is_none() {
+            self.quick = 0;
+            self.fall_back(error.clone());
+        }
+        for mut job in end.jobs {
+            job.load = None;
+            if job.attempts >= MAX_ATTEMPTS {
+                job.finish(Err(if error.is_connection_lost() { error.clone() } else { Error::offline(error.to_string()) }));
+            } else {
+                self.dispatch(job);
+            }
+        }
+    }
+}
+
+/// The message that a bulk read reads, when it is one.
+fn message(job: &Job) -> Option<Uid> {
+    match &job.request.command {
+        Command::Fetch { uids, .. } if uids.len() == 1 => uids.iter().next(),
+        _ => None,
+    }
+}

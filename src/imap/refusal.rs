@@ -1,0 +1,72 @@
+//! What NO, BAD and BYE mean in file-system words, by response code (RFC 5530, RFC 9051 section 7.1).
+
+use bytes::Bytes;
+
+use super::response::{Code, Status};
+use crate::error::{Error, printable};
+
+/// Characters of a server's text that go into an error.
+const TEXT: usize = 200;
+
+/// A status response as it came.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// OK, NO, BAD, BYE or PREAUTH.
+    pub status: Status,
+    /// The response code.
+    pub code: Option<Code>,
+    /// The text, raw.
+    pub text: Bytes,
+}
+
+impl Refusal {
+    fn sentence(&self) -> String {
+        let text = printable(&self.text, TEXT);
+        if text.is_empty() { "the server gave no reason".into() } else { format!("the server says: {text}") }
+    }
+
+    /// Servers without the code say it in words; these are Dovecot's, Gmail's and Exchange's.
+    fn is_limit(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.text).to_ascii_lowercase();
+        self.code == Some(Code::Limit)
+            || ["too many", "maximum number of connections", "simultaneous connections"].iter().any(|t| text.contains(t))
+    }
+}
+
+/// The error of a command after login that was answered NO or BAD.
+pub fn command(refusal: &Refusal) -> Error {
+    let text = || refusal.sentence().into();
+    match &refusal.code {
+        Some(Code::NoPerm | Code::AuthorizationFailed | Code::ContactAdmin) => Error::Denied(text()),
+        Some(Code::Nonexistent | Code::TryCreate) => Error::NotFound,
+        Some(Code::AlreadyExists) => Error::Exists,
+        Some(Code::HasChildren) => Error::NotEmpty,
+        Some(Code::OverQuota) => Error::Quota(text()),
+        Some(Code::Limit | Code::TooBig) => Error::TooBig(text()),
+        Some(Code::InUse) => Error::Busy(text()),
+        Some(Code::Unavailable) => Error::Busy(text()),
+        Some(Code::Cannot) => Error::Unsupported(text()),
+        Some(Code::ExpungeIssued) => Error::Stale,
+        Some(Code::Expired | Code::PrivacyRequired | Code::AuthenticationFailed) => Error::Auth(text()),
+        _ if refusal.status == Status::Bad => Error::protocol(format!("BAD: {}", refusal.sentence())),
+        _ => Error::protocol(refusal.sentence()),
+    }
+}
+
+/// The error of a login that was answered NO or BAD. [`Error::Busy`] is for too many connections.
+pub fn login(refusal: &Refusal) -> Error {
+    match &refusal.code {
+        Some(Code::AuthenticationFailed | Code::AuthorizationFailed | Code::Expired) => {
+            Error::Auth(refusal.sentence().into())
+        }
+        _ if refusal.is_limit() => Error::Busy(refusal.sentence().into()),
+        Some(Code::InUse) => Error::Busy(refusal.sentence().into()),
+        Some(Code::Unavailable | Code::ServerBug) => Error::offline(refusal.sentence()),
+        _ => Error::Auth(refusal.sentence().into()),
+    }
+}
+
+/// The error of a connection that the server ends with BYE, or greets with anything but OK.
+pub fn bye(refusal: &Refusal) -> Error {
+    if refusal.is_limit() { Error::Busy(refusal.sentence().into()) } else { Error::offline(refusal.sentence()) }
+}

@@ -4,10 +4,9 @@ use bytes::Bytes;
 use imapfs::error::{Error, Result};
 use imapfs::imap::response::{BodyRow, Data, FetchRow, ListRow, SearchResult, Selected, StatusItems};
 use imapfs::imap::{Command, Done, FetchItem, Request, Target};
-use imapfs::mail::envelope::{Address, Envelope};
 use imapfs::mail::mailbox_name::MailboxName;
 use imapfs::mail::part::{Body, Encoding, Part};
-use imapfs::mail::section::Section;
+use imapfs::mail::section::{PartPath, Section, Text};
 use imapfs::mail::uid::{Uid, UidSet, UidValidity};
 
 use super::lies::{Bodies, Expunged, Lies, Ranges, Rows, Structure};
@@ -106,8 +105,10 @@ impl State {
         }
         let has_body = items.iter().any(|item| matches!(item, FetchItem::Body(..)));
         let mut rows = Vec::new();
+        let mut at = 0;
         for &(first, last) in uids.ranges() {
-            for (at, (uid, message)) in mailbox.messages.range(first..=last).enumerate() {
+            for (uid, message) in mailbox.messages.range(first..=last) {
+                at += 1;
                 let left_out = has_body && self.lies.bodies == Bodies::NoRow
                     || self.lies.rows == Rows::Half && uids.len() > 1 && at % 2 == 1;
                 if left_out || since.is_some_and(|since| message.modseq <= since) {
@@ -191,15 +192,6 @@ fn structure(lies: &Lies, message: &Message, row: &mut FetchRow) {
         Structure::Odd => return row.odd_structure = true,
         Structure::Missing => return,
         Structure::MultipartLeaf => root = leaf("multipart", "mixed", message),
-        Structure::OneText => root = leaf("text", "plain", message),
-        Structure::Shifted => {
-            if let Body::Multipart(parts) = &mut root.body {
-                let paths: Vec<_> = parts.iter().map(|part| part.path.clone()).collect();
-                for (part, path) in parts.iter_mut().zip(paths.into_iter().cycle().skip(1)) {
-                    part.path = path;
-                }
-            }
-        }
     }
     row.structure = Some(root);
 }
@@ -229,11 +221,13 @@ fn for_each(part: &mut Part, work: &mut impl FnMut(&mut Part)) {
 
 /// The true octets of a section.
 fn section_octets(lies: &Lies, message: &Message, section: &Section) -> Option<Bytes> {
-    if lies.inner_sections && section.path.len() > 1 && *section != Section::message() {
+    let is_inside = |attached: &PartPath| {
+        let is_below = section.path.len() > attached.len() || section.text == Text::Header;
+        !attached.is_empty() && section.path.starts_with(attached) && is_below
+    };
+    if lies.inner_sections && message.parsed().headers.keys().any(is_inside) {
         return Some(Bytes::from_static(b"something else that is inside an attached message"));
     }
-    let other = Section::part(&[1]);
-    let section = if lies.bodies == Bodies::OtherName { &other } else { section };
     message.place(section).map(|place| message.bytes.slice(place))
 }
 
@@ -243,7 +237,7 @@ fn body(lies: &Lies, message: &Message, section: &Section, range: Option<(u64, u
     let Some(all) = section_octets(lies, message, section) else { return answer(origin, None) };
     let is_message = *section == Section::message();
     let all = match lies.bodies {
-        Bodies::True | Bodies::NoRow | Bodies::OtherName => all,
+        Bodies::True | Bodies::NoRow => all,
         Bodies::Missing => return None,
         Bodies::Nil => return answer(origin, None),
         Bodies::Empty => return answer(origin, Some(Bytes::new())),

@@ -1,7 +1,7 @@
 //! What a server may tell wrongly, by switches.
 
 /// Everything that the model does wrong; by default nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lies {
     /// Octets of each part in BODYSTRUCTURE.
     pub octets: Octets,
@@ -86,8 +86,6 @@ pub enum Bodies {
     MessageShort,
     /// The whole message has octets more.
     MessageLong,
-    /// The body of the section `1` under the name asked for.
-    OtherName,
 }
 
 /// BODYSTRUCTURE itself.
@@ -99,10 +97,6 @@ pub enum Structure {
     Odd,
     /// A multipart that is a leaf.
     MultipartLeaf,
-    /// A single part of text, whatever the message is.
-    OneText,
-    /// Each part has the number of the next.
-    Shifted,
     /// The row has none.
     Missing,
 }

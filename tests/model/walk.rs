@@ -31,6 +31,9 @@ pub struct Mounted {
 /// What a walk found right, and where it got errors. What it finds wrong is a panic.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Messages that were listed.
+    pub messages: usize,
+    /// Files that were read.
     pub right: usize,
     pub errors: Vec<(String, Error)>,
 }
@@ -187,6 +190,7 @@ impl Mounted {
             let uid = entry.name.rsplit('.').next().and_then(|uid| uid.parse().ok());
             let messages = self.server.with(name, |mailbox| mailbox.messages.clone());
             if let Some(message) = uid.and_then(|uid: u32| messages.get(&uid)) {
+                tally.messages += 1;
                 self.check_message(&entry, message, random, &mut tally).await;
             }
         }

@@ -216,6 +216,8 @@ impl Content {
                 Length::Exact(n) if n != octets.len() as u64 => {
                     return Err(Error::protocol(format!("{n} octets were known, {} came", octets.len())));
                 }
+                // `{0}` is what several servers send for what is not there.
+                Length::Hint(n) if n > 0 && octets.is_empty() => return Err(short(n, 0)),
                 _ => object.set_length(Length::Exact(octets.len() as u64)),
             }
             cache.put(object.id, octets.clone());

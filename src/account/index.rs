@@ -205,6 +205,12 @@ impl Index {
         known.mailbox.validity().filter(|_| known.void)
     }
 
+    /// Those of these messages that are not known.
+    fn unknown(&self, uids: &UidSet) -> UidSet {
+        let known = self.lock();
+        uids.iter().filter(|uid| known.mailbox.get(*uid).is_none()).collect()
+    }
+
     fn target(&self) -> Target {
         Target::Mailbox { name: self.name.clone(), validity: self.validity().filter(|v| v.0 != 0) }
     }
@@ -232,13 +238,16 @@ impl Index {
                 if present.len() > MESSAGES_MAX {
                     return Err(Error::protocol("SEARCH tells more messages than there can be"));
                 }
-                let missing: UidSet = {
-                    let known = self.lock();
-                    present.iter().filter(|uid| known.mailbox.get(*uid).is_none()).collect()
-                };
+                let mut missing = self.unknown(&present);
                 self.apply([Event::Present(present)]);
-                if !missing.is_empty() {
-                    self.fetch_messages(client, missing, opened.exists).await?;
+                while !missing.is_empty() {
+                    self.fetch_messages(client, missing.clone(), opened.exists).await?;
+                    let still = self.unknown(&missing);
+                    if still.len() == missing.len() {
+                        debug!(mailbox = ?self.name, count = still.len(), "messages that SEARCH lists and FETCH does not tell");
+                        break;
+                    }
+                    missing = still;
                 }
             }
             Step::FlagsSince(modseq) => self.fetch_flags(client, Some(*modseq), opened).await?,

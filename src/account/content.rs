@@ -23,7 +23,7 @@ use super::cache::Cache;
 use super::flight::Flights;
 use super::object::{Length, Locator, Object};
 use crate::error::{Error, Result};
-use crate::imap::response::{BodyRow, Data};
+use crate::imap::response::BodyRow;
 use crate::imap::{Class, Client, Command, FetchItem};
 use crate::mail::range::{BLOCK, blocks, plan_fetches};
 use crate::mail::section::Section;
@@ -324,29 +324,27 @@ async fn fetch_body(client: &Client, object: &Object, range: Option<(u64, u64)>,
 async fn fetch_rows(
     client: &Client,
     locator: &Locator,
-    items: Vec<FetchItem>,
+    mut items: Vec<FetchItem>,
     limit: u64,
     class: Class,
 ) -> Result<Vec<BodyRow>> {
+    items.push(FetchItem::Size);
     let uids = UidSet::range(locator.uid.get(), locator.uid.get());
     let command = Command::Fetch { uids: uids.clone(), items, changed_since: None };
     let (rows, _) = client.run(locator.target(), command, class, limit).await?;
-    let bodies: Vec<BodyRow> = bodies(rows, locator).collect();
+    let rows: Vec<_> = rows.into_iter().filter_map(|row| locator.pick(row)).collect();
+    if rows.iter().any(|row| !locator.is_same(row)) {
+        return Err(Error::Stale);
+    }
+    let bodies: Vec<BodyRow> = rows.into_iter().flat_map(|row| row.bodies).collect();
     if !bodies.is_empty() {
         return Ok(bodies);
     }
     // Servers answer nothing but OK for a message that is gone, and some for one that is there.
     let command = Command::Fetch { uids, items: vec![FetchItem::Flags], changed_since: None };
     let (rows, _) = client.run(locator.target(), command, Class::Small, ANSWER_SLACK).await?;
-    let there = rows.iter().any(|row| matches!(row, Data::Fetch(row) if row.uid == Some(locator.uid)));
+    let there = rows.into_iter().any(|row| locator.pick(row).is_some());
     Err(if there { Error::protocol("the answer has no data") } else { Error::Stale })
-}
-
-fn bodies<'a>(rows: Vec<Data>, locator: &'a Locator) -> impl Iterator<Item = BodyRow> + 'a {
-    rows.into_iter()
-        .filter_map(|row| if let Data::Fetch(row) = row { Some(row) } else { None })
-        .filter(|row| row.uid == Some(locator.uid))
-        .flat_map(|row| row.bodies)
 }
 
 fn take_body(rows: &[BodyRow], section: &Section, origin: Option<u64>) -> Option<Bytes> {

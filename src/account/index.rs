@@ -108,8 +108,9 @@ impl Index {
     }
 
     /// Where a message of this mailbox is.
-    pub fn locate(&self, uid: Uid) -> Option<Locator> {
-        self.validity().map(|validity| Locator { mailbox: self.name.clone(), validity, uid })
+    pub fn locate(&self, message: &Summary) -> Option<Locator> {
+        let Summary { uid, size, .. } = *message;
+        self.validity().map(|validity| Locator { mailbox: self.name.clone(), validity, uid, size })
     }
 
     /// Takes events in, one lock for all, and tells what they changed. After a new UIDVALIDITY this index is void: the

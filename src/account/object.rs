@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::imap::Target;
+use crate::imap::response::{Data, FetchRow};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
 use crate::mail::uid::{Uid, UidValidity};
@@ -16,6 +17,8 @@ pub struct Locator {
     pub validity: UidValidity,
     /// Its UID.
     pub uid: Uid,
+    /// RFC822.SIZE, octets: what tells it from a message that a server makes up in the place of one that is gone.
+    pub size: u64,
 }
 
 impl Locator {
@@ -23,6 +26,20 @@ impl Locator {
     pub fn target(&self) -> Target {
         // 0 is what a server without UIDVALIDITY has.
         Target::Mailbox { name: self.mailbox.clone(), validity: Some(self.validity).filter(|v| v.0 != 0) }
+    }
+
+    /// What a FETCH told of this message; `None` for everything else that came with it.
+    pub fn pick(&self, row: Data) -> Option<Box<FetchRow>> {
+        match row {
+            Data::Fetch(row) if row.uid == Some(self.uid) => Some(row),
+            _ => None,
+        }
+    }
+
+    /// Is it the message that was listed? For one that another session expunged Courier makes up a notice of 129
+    /// octets, GNU mailutils an empty message.
+    pub fn is_same(&self, row: &FetchRow) -> bool {
+        row.size.is_none_or(|size| size == self.size)
     }
 }
 

@@ -142,7 +142,7 @@ async fn a_listing_of_a_message_asks_for_its_structure() {
     assert_eq!(mounted.names(&path).await.unwrap(), ["headers.txt", "body.txt", "data.bin"]);
     let exchanges = server.exchanges();
     assert_eq!(exchanges.len(), 1);
-    assert_eq!(exchanges[0].items(), [FetchItem::BodyStructure]);
+    assert_eq!(exchanges[0].items(), [FetchItem::BodyStructure, FetchItem::Size]);
     mounted.names(&path).await.unwrap();
     assert!(server.exchanges().is_empty());
 }

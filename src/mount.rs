@@ -4,6 +4,7 @@
 //! somebody unmounted: the kernel session first, so that no new request comes; then the connections, with LOGOUT.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -25,6 +26,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Octets of messages that are kept in memory. What is in flight comes on top: 16 MiB at the most.
 const MEMORY: usize = 32 * 1024 * 1024;
+
+/// How long those who still use an unmounted mount are served before the process ends.
+const BUSY_GRACE: Duration = Duration::from_secs(2);
 
 /// What a mount is told.
 #[derive(Clone, Debug)]
@@ -72,24 +76,19 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     if options.imap.tls == imap::Tls::None {
         tracing::warn!("the connection to {} is not encrypted (--tls none)", options.imap.host);
     }
-    let (events, unasked) = mpsc::unbounded_channel();
-    let client = tokio::select! {
-        client = imap::Client::connect(options.imap.clone(), events) => client?,
+    let (client, fs) = tokio::select! {
+        started = start(&options) => started?,
         () = signals.end() => return Err(Error::Interrupted),
     };
-    let outcome = show(client.clone(), unasked, &options, &mut signals, ready).await;
+    let outcome = until_unmounted(fs, &options, ready, &mut signals).await;
     client.close().await;
     outcome
 }
 
-/// Mounts what the client sees and serves it until somebody ends it.
-async fn show(
-    client: imap::Client,
-    unasked: mpsc::UnboundedReceiver<imap::pool::Event>,
-    options: &Options,
-    signals: &mut Signals,
-    ready: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+/// Connects, and builds the file system over it.
+async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
+    let (events, unasked) = mpsc::unbounded_channel();
+    let client = imap::Client::connect(options.imap.clone(), events).await?;
     let account = account::Options {
         name: options.name.clone(),
         user: options.imap.user.clone(),
@@ -99,12 +98,18 @@ async fn show(
         poll_interval: POLL_INTERVAL,
         memory: MEMORY,
     };
-    let account = tokio::select! {
-        account = Account::open(client, unasked, account) => account?,
-        () = signals.end() => return Err(Error::Interrupted),
-    };
+    let account = Account::open(client.clone(), unasked, account).await?;
     let names = if options.uid_names { Names::Uid } else { Names::Full };
-    let fs = Fs::new(account, fs::Options { names, show_views: options.show_views });
+    Ok((client, Fs::new(account, fs::Options { names, show_views: options.show_views })))
+}
+
+/// Holds the kernel session. Leaving it, by an error too, unmounts.
+async fn until_unmounted(
+    fs: Arc<Fs>,
+    options: &Options,
+    ready: impl FnOnce() -> Result<()>,
+    signals: &mut Signals,
+) -> Result<()> {
     let kernel = fuse::Options {
         fsname: options.name.clone(),
         umask: options.umask,
@@ -115,20 +120,31 @@ async fn show(
         nonempty: options.nonempty,
         ..fuse::Options::default()
     };
-    let runtime = Handle::current();
-    let mountpoint = options.mountpoint.clone();
-    let mounting = tokio::task::spawn_blocking(move || fuse::serve(fs, runtime, &mountpoint, &kernel));
-    let mounted = mounting.await.map_err(|error| Error::Local(error.to_string().into()))??;
+    let (runtime, mountpoint) = (Handle::current(), options.mountpoint.clone());
+    let mounted = blocking(move || fuse::serve(fs, runtime, &mountpoint, &kernel)).await?;
+    let mounted = Arc::new(mounted);
     ready()?;
     tell_manager(NotifyState::Ready);
-    tokio::select! {
-        () = signals.end() => {}
-        () = mounted.ended() => tracing::info!("unmounted"),
-    }
+    let signalled = tokio::select! {
+        () = signals.end() => true,
+        () = mounted.ended() => false,
+    };
     tell_manager(NotifyState::Stopping);
-    // Unmounting waits for the kernel.
-    let unmounting = tokio::task::spawn_blocking(move || mounted.unmount().map(drop));
-    unmounting.await.map_err(|error| Error::Local(error.to_string().into()))?
+    if signalled {
+        let unmounting = Arc::clone(&mounted);
+        if blocking(move || unmounting.unmount()).await? == fuse::Unmounted::Lazily {
+            tracing::warn!("the mount is in use: its users are served for a moment, then get errors");
+            // A timeout is as good as the end.
+            let _ = tokio::time::timeout(BUSY_GRACE, mounted.ended()).await;
+        }
+    }
+    tracing::info!("unmounted");
+    Ok(())
+}
+
+/// Runs what waits for the kernel on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Local(error.to_string().into()))?
 }
 
 /// Tells the service manager, if there is one (`NOTIFY_SOCKET`).

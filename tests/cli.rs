@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use assert_cmd::Command;
+use base64::Engine;
 use predicates::prelude::*;
 use predicates::str::{contains, is_empty, starts_with};
 use tempfile::TempDir;
@@ -206,4 +208,42 @@ fn configure_writes_an_account_that_can_be_used() {
     assert_eq!(text, format!("{expected}password.command = \"pass show mail\"\n"));
     home.imapfs(&arguments).assert().code(64).stderr(contains("there is an account `example`"));
     home.imapfs(&["status", "--json"]).assert().code(0).stdout(starts_with("["));
+}
+
+/// A server that refuses each login, in plain text; it ends with its first connection. Gives its port.
+fn refusing_server(capabilities: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        write!(stream, "* OK [CAPABILITY {capabilities}] ready\r\n").unwrap();
+        for line in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok) {
+            let mut words = line.split(' ');
+            let (tag, command) = (words.next().unwrap(), words.next().unwrap_or_default());
+            let answer = match command {
+                "LOGIN" | "AUTHENTICATE" => "NO [AUTHENTICATIONFAILED] wrong \x1b[2J password",
+                "CAPABILITY" => "OK done",
+                _ => "BAD what?",
+            };
+            write!(stream, "{tag} {answer}\r\n").unwrap();
+        }
+    });
+    port
+}
+
+#[test]
+fn a_refused_login_exits_77_and_no_log_at_any_level_holds_the_password() {
+    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    for capabilities in ["IMAP4rev1 AUTH=PLAIN SASL-IR", "IMAP4rev1"] {
+        let url = format!("imap://me@127.0.0.1:{}", refusing_server(capabilities));
+        let home = Home::new();
+        let mut command = home.imapfs(&["check", &url, "--tls", "none", "-vv", "--debug-imap"]);
+        command.env("IMAPFS_LOG", "trace,async_imap=trace").env("IMAPFS_PASSWORD", MARKER).env("RUST_BACKTRACE", "1");
+        let outcome = command.assert().code(77).stdout(is_empty());
+        let text = String::from_utf8(outcome.get_output().stderr.clone()).unwrap();
+        assert!(text.contains("imapfs: login refused") && !text.contains('\x1b'), "{text}");
+        for secret in [MARKER.to_owned(), base64(MARKER), base64(&format!("\0me\0{MARKER}"))] {
+            assert!(!text.contains(&secret), "{capabilities}: {text}");
+        }
+    }
 }

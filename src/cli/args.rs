@@ -1,4 +1,5 @@
 //! The command line, and what of it becomes settings of an account.
+#![allow(rustdoc::broken_intra_doc_links)] // the docstrings here are help texts
 
 use std::path::PathBuf;
 

@@ -41,7 +41,7 @@ pub fn run(configure: &Configure, global: &Global) -> Result<(), Failure> {
         None => config::user_file().ok_or_else(|| Failure::usage("there is no home directory; say --config FILE"))?,
     };
     add(&path, &name, &stanza(&name, &host, &user, &command, configure.port, configure.tls))?;
-    print(&format!("{name} is in {}; try: imapfs check {name}\n", path.display()))
+    print(&format!("{name} is in {}; try: imapfs check {}\n", path.display(), shell_words::quote(&name)))
 }
 
 /// Asks on standard error, as standard output may be a file; an empty answer is the guess.

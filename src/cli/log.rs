@@ -7,9 +7,12 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
+use tracing::{Dispatch, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt};
 
 use super::args::Global;
 use super::exit::{Exit, Failure};
@@ -27,21 +30,29 @@ pub fn start(global: &Global, background: bool) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter(global)?).with_ansi(false);
     // A second start in one process (tests) keeps the first log.
     let _ = match &global.log_file {
-        Some(path) => builder.with_writer(Arc::new(open(path)?)).try_init(),
+        Some(path) => without_secrets(builder.with_writer(Arc::new(open(path)?)).finish()).try_init(),
         None if background => {
             match UnixDatagram::unbound().and_then(|socket| socket.connect(SYSLOG).map(|()| socket)) {
                 // The system's log knows the time and the level.
-                Ok(socket) => builder.without_time().with_level(false).with_writer(Syslog(Arc::new(socket))).try_init(),
+                Ok(socket) => {
+                    let builder = builder.without_time().with_level(false).with_writer(Syslog(Arc::new(socket)));
+                    without_secrets(builder.finish()).try_init()
+                }
                 Err(_) => Ok(()),
             }
         }
-        None => builder.with_writer(io::stderr).try_init(),
+        None => without_secrets(builder.with_writer(io::stderr).finish()).try_init(),
     };
     if background {
         // The default hook writes to standard error, which is /dev/null by then.
         std::panic::set_hook(Box::new(|panic| tracing::error!("defect of imapfs: {panic}")));
     }
     Ok(())
+}
+
+/// Silences async-imap whatever the filters say: at `trace` it logs each command, LOGIN and AUTHENTICATE with them.
+fn without_secrets(log: impl Subscriber + Send + Sync + for<'a> LookupSpan<'a>) -> Dispatch {
+    log.with(filter_fn(|metadata| !metadata.target().starts_with("async_imap"))).into()
 }
 
 /// `IMAPFS_LOG`, else `RUST_LOG`, else by `-v`.
@@ -110,5 +121,45 @@ impl Write for Line {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_filter_makes_the_crate_that_logs_passwords_talk() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let builder = tracing_subscriber::fmt().with_env_filter("trace,async_imap::imap_stream=trace");
+        let log = without_secrets(builder.with_writer(Arc::new(open(&path).unwrap())).finish());
+        tracing::dispatcher::with_default(&log, || {
+            tracing::trace!(target: "async_imap::imap_stream", "LOGIN me hunter2");
+            tracing::trace!(target: "imapfs::imap", "heard");
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("heard") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_log_file_is_for_its_owner_alone_and_is_added_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "before\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        open(&path).unwrap().write_all(b"after\n").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\nafter\n");
+    }
+
+    #[test]
+    fn a_line_for_the_system_log_has_priority_program_and_process() {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        let mut line = Line { socket: Arc::new(near), severity: 4 };
+        line.write_all(b"something is odd\n").unwrap();
+        let mut buffer = [0; 200];
+        let length = far.recv(&mut buffer).unwrap();
+        let expected = format!("<28>imapfs[{}]: something is odd", std::process::id());
+        assert_eq!(&buffer[..length], expected.as_bytes());
     }
 }

@@ -25,10 +25,15 @@ pub fn run(arguments: Vec<OsString>, sloppy: bool, password: Option<SecretString
     let line = format!("{} is mounted at {}", options.name, options.mountpoint.display());
     if mount.foreground {
         log::start(&global, false)?;
-        return Ok(mount::run(options, || {
+        let ready = || {
             tracing::info!("{line}");
             Ok(())
-        })?);
+        };
+        return match mount::run(options, ready) {
+            // A service that is stopped while it connects has not failed.
+            Err(Error::Interrupted) => Ok(()),
+            outcome => Ok(outcome?),
+        };
     }
     let reporter = match background::fork()? {
         Side::Parent(outcome) => return outcome.and_then(|line| print(&format!("{line}\n"))),
@@ -108,7 +113,7 @@ fn options(mount: &Mount, global: &Global, password: Option<SecretString>) -> Re
 }
 
 /// The directory to mount on, absolute and without symbolic links. One whose file system has lost its process
-/// (ENOTCONN) will do: it is cleared before mounting.
+/// (ENOTCONN, ECONNABORTED) will do: it is cleared before mounting.
 fn mountpoint(path: &Path) -> Result<PathBuf, Failure> {
     let refuse = |reason: &str| Err(Failure::usage(format!("cannot mount on {}: {reason}", path.display())));
     match path.metadata() {
@@ -117,7 +122,9 @@ fn mountpoint(path: &Path) -> Result<PathBuf, Failure> {
         }
         Ok(_) => refuse("it is not a directory"),
         Err(error) if error.kind() == ErrorKind::NotFound => refuse("there is no such directory"),
-        Err(error) if error.kind() == ErrorKind::NotConnected => target::absolute(path),
+        Err(error) if matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::ConnectionAborted) => {
+            target::absolute(path)
+        }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             Err(Failure::new(Exit::Auth, format!("cannot mount on {}: {error}", path.display())))
         }

@@ -344,7 +344,8 @@ impl Dispatcher {
         tracing::info!(%error, "connection closed");
         // The next one keeps the place for watching.
         if !self.slots.iter().any(|s| s.place == Place::Watch)
-            && let Some(at) = self.slots.iter().position(|s| s.place == Place::Small).or((!self.slots.is_empty()).then_some(0))
+            && let Some(at) =
+                self.slots.iter().position(|s| s.place == Place::Small).or((!self.slots.is_empty()).then_some(0))
         {
             self.slots[at].place = Place::Watch;
         }
@@ -355,7 +356,11 @@ impl Dispatcher {
         for mut job in end.jobs {
             job.load = None;
             if job.attempts >= MAX_ATTEMPTS {
-                job.finish(Err(if error.is_connection_lost() { error.clone() } else { Error::offline(error.to_string()) }));
+                job.finish(Err(if error.is_connection_lost() {
+                    error.clone()
+                } else {
+                    Error::offline(error.to_string())
+                }));
             } else {
                 self.dispatch(job);
             }

@@ -235,7 +235,8 @@ fn take_item(item: &FetchItem, row: &mut FetchRow, mine: &mut FetchRow) -> bool 
             let Some(at) = row.bodies.iter().position(answers) else { return false };
             let body = row.bodies.swap_remove(at);
             // More than was asked for is not what was asked for.
-            let fits = range.is_none_or(|(_, count)| body.data.as_ref().is_none_or(|d| d.len() as u64 <= u64::from(count)));
+            let fits =
+                range.is_none_or(|(_, count)| body.data.as_ref().is_none_or(|d| d.len() as u64 <= u64::from(count)));
             if fits {
                 mine.bodies.push(body);
             }

@@ -252,7 +252,7 @@ impl Framer {
         if self.line_octets + length > ENDLESS {
             return Err(FrameError::LineTooLong);
         }
-        if self.line_octets + length > self.limits.line && self.line_octets + length > self.line_limit() {
+        if !self.is_cut() && self.line_octets + length > self.line_limit() {
             self.cut(length);
         }
         if end.is_none() {

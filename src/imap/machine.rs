@@ -363,7 +363,10 @@ impl Machine {
                 let tag = result.tag.as_ref().map(|t| String::from_utf8_lossy(t).into_owned());
                 let flight = self.flights.iter_mut().find(|f| *f.command() == Command::SearchAll);
                 match flight {
-                    Some(flight) if tag.is_none() || (result.uid && flight.tags.iter().any(|n| tag == Some(format!("T{n}")))) => {
+                    Some(flight)
+                        if tag.is_none()
+                            || (result.uid && flight.tags.iter().any(|n| tag == Some(format!("T{n}")))) =>
+                    {
                         flight.search(result, octets);
                         Progress::Some
                     }

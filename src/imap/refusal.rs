@@ -29,7 +29,9 @@ impl Refusal {
     fn is_limit(&self) -> bool {
         let text = String::from_utf8_lossy(&self.text).to_ascii_lowercase();
         self.code == Some(Code::Limit)
-            || ["too many", "maximum number of connections", "simultaneous connections"].iter().any(|t| text.contains(t))
+            || ["too many", "maximum number of connections", "simultaneous connections"]
+                .iter()
+                .any(|t| text.contains(t))
     }
 }
 

@@ -205,7 +205,8 @@ impl Scram {
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err(failed("the server's nonce does not continue ours"));
         }
-        let salt = BASE64.decode(salt).ok().filter(|s| !s.is_empty()).ok_or_else(|| failed("the salt is not base64"))?;
+        let salt =
+            BASE64.decode(salt).ok().filter(|s| !s.is_empty()).ok_or_else(|| failed("the salt is not base64"))?;
         let iterations = iterations.parse().ok().filter(|i| ITERATIONS.contains(i)).ok_or_else(|| {
             failed(&format!("the iteration count is not within {} to {}", ITERATIONS.start(), ITERATIONS.end()))
         })?;
@@ -285,13 +286,11 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    const SERVER_FIRST: &str =
-        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+    const SERVER_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
     fn rfc7677() -> Exchange {
         let nonce = "rOprNGfwEbeRWgbNEkqO".to_owned();
-        let mut exchange =
-            Exchange::with_nonce(Mechanism::ScramSha256, "user", &password("pencil"), nonce).unwrap();
+        let mut exchange = Exchange::with_nonce(Mechanism::ScramSha256, "user", &password("pencil"), nonce).unwrap();
         assert_eq!(text(exchange.initial().unwrap()), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         exchange
     }

@@ -215,7 +215,13 @@ impl Session {
         if !self.machine.is_busy() {
             self.progress = now;
             let (answers, _) = tokio::sync::mpsc::unbounded_channel();
-            let noop = Request { target: Target::Account, command: Command::Noop, class: Class::Small, limit: 1 << 20, answers };
+            let noop = Request {
+                target: Target::Account,
+                command: Command::Noop,
+                class: Class::Small,
+                limit: 1 << 20,
+                answers,
+            };
             self.machine.push(Job::new(noop));
             return Ok(());
         }

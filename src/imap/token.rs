@@ -183,7 +183,7 @@ impl<'a> Cursor<'a> {
         words
     }
 
-    /// Reads the strings that follow up to the end of the list, the first [`WORDS`] of them.
+    /// Reads the strings that follow up to the end of the list, the first 50,000 of them.
     pub fn words_to_end(&mut self) -> Vec<Cow<'a, [u8]>> {
         let mut words = Vec::new();
         while !self.at_close() && words.len() < WORDS {

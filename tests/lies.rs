@@ -7,6 +7,7 @@ use common::corpus;
 use common::corpus::build;
 use imapfs::error::Error;
 use model::lies::{Bodies, Expunged, Octets, Ranges, Rows, Structure};
+use model::message::Message;
 use model::server::Cut;
 use model::walk::Tally;
 use model::{Lies, Mounted, Random, Server};
@@ -136,5 +137,68 @@ async fn rows_that_were_not_asked_for_or_do_not_come_hide_no_message() {
         Lies { no_uid_next: true, ..Lies::default() },
     ] {
         check(&messages, lies, Then::AllIsRight).await;
+    }
+}
+
+/// All that a user may do with a small account; what is seen is right, or an error.
+async fn session(mounted: &Mounted, seed: u64) -> Tally {
+    let mut random = Random::new(seed);
+    let mut tally = Tally::default();
+    for name in ["INBOX", "Lists/rust"] {
+        let one = mounted.check_mailbox(name, &mut random).await;
+        tally.messages += one.messages;
+        tally.right += one.right;
+        tally.errors.extend(one.errors);
+        for view in [".messages.tsv", ".eml"] {
+            match mounted.find(&format!("{name}/{view}")).await {
+                Ok(_) => tally.right += 1,
+                Err(error) => tally.errors.push((view.to_owned(), error)),
+            }
+        }
+    }
+    tally
+}
+
+fn two_mailboxes() -> Server {
+    let attachment = build::attachment("image/png", "; filename=\"a.png\"", &build::noise(100_000, 5));
+    let inner = build::message("inner", "inner", &[], build::TEXT);
+    let forwarded = build::with_part("forwarded", build::part("message/rfc822", &[], inner));
+    let server = Server::with_messages([build::with_part("attachment", attachment), forwarded]);
+    server.create("Lists/rust");
+    server.append("Lists/rust", Message::new(build::message("c", "C", &[], build::TEXT)));
+    server
+}
+
+/// The connection is lost at each command in turn, in four ways.
+#[tokio::test]
+async fn a_lost_connection_is_an_error_and_never_short_data() {
+    let server = two_mailboxes();
+    let whole = session(&Mounted::new(&server).await, 8).await;
+    whole.expect_no_errors("no cut");
+    let commands = server.exchanges().len();
+    assert!(commands > 20, "{commands}");
+    let ways = [(1, false, false), (1, true, false), (1, true, true), (usize::MAX / 2, false, true)];
+    for at in 0..commands {
+        for (count, half, silent) in ways {
+            let server = two_mailboxes();
+            let cut = Cut { at, count, half, silent };
+            server.lock().cut_at = Some(cut);
+            let mounted = match Mounted::try_new(&server, model::walk::options()).await {
+                Ok(mounted) => mounted,
+                Err(error) => {
+                    assert!(at == 0 && matches!(error, Error::Offline(_)), "{cut:?}: {error:?}");
+                    continue;
+                }
+            };
+            let told = session(&mounted, 8).await;
+            for (what, error) in &told.errors {
+                assert!(matches!(error, Error::Offline(_)), "{cut:?}: {what}: {error:?}");
+            }
+            assert!(!told.errors.is_empty() || told.right == whole.right, "{cut:?}: {told:?}");
+            server.lock().cut_at = None;
+            let healed = session(&mounted, 9).await;
+            healed.expect_no_errors(&format!("after {cut:?}"));
+            assert_eq!((healed.messages, healed.right), (whole.messages, whole.right), "after {cut:?}");
+        }
     }
 }

@@ -104,13 +104,14 @@ impl State {
             return Err(Error::protocol("BAD: ranges are not known here"));
         }
         let has_body = items.iter().any(|item| matches!(item, FetchItem::Body(..)));
+        let has_envelope = items.contains(&FetchItem::Envelope);
         let mut rows = Vec::new();
         let mut at = 0;
         for &(first, last) in uids.ranges() {
             for (uid, message) in mailbox.messages.range(first..=last) {
                 at += 1;
                 let left_out = has_body && self.lies.bodies == Bodies::NoRow
-                    || self.lies.rows == Rows::Half && uids.len() > 1 && at % 2 == 1;
+                    || self.lies.rows == Rows::Half && has_envelope && uids.len() > 1 && at % 2 == 0;
                 if left_out || since.is_some_and(|since| message.modseq <= since) {
                     continue;
                 }

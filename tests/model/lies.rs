@@ -128,6 +128,6 @@ pub enum Rows {
     WithoutUid,
     /// Each row comes twice, the second time with nothing but flags.
     Twice,
-    /// Each second row is missing from answers for more than one message.
+    /// Each second row is missing from answers that tell of more than one message what it is.
     Half,
 }

@@ -324,7 +324,7 @@ impl Account {
 
     /// The octets of a message, `BODY[]`.
     fn whole(&self, id: MailboxId, summary: &Summary) -> Result<Arc<Object>> {
-        let locator = self.index(id)?.locate(summary.uid).ok_or(Error::Stale)?;
+        let locator = self.index(id)?.locate(summary).ok_or(Error::Stale)?;
         let mut wholes = self.wholes.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || self.content.object(locator, Section::message(), Length::Exact(summary.size));
         Ok(Arc::clone(wholes.get_or_insert((id, summary.uid), new)))

@@ -352,8 +352,11 @@ impl Account {
     pub async fn size(self: &Arc<Self>, message: &Arc<Message>, entry: EntryId) -> Result<u64> {
         match self.reading.size(&self.content, message, entry).await {
             Err(Error::Protocol(_)) => {
-                let message = self.distrust(message, entry).await?;
-                self.reading.size(&self.content, &message, entry).await
+                let new = self.distrust(message, entry).await?;
+                let size = self.reading.size(&self.content, &new, entry).await?;
+                // Who asked holds the old one, and is to show the size that a reader gets.
+                message.learn_size(entry, size);
+                Ok(size)
             }
             outcome => self.settled(message, outcome),
         }

@@ -100,7 +100,8 @@ fn wrong(kind: usize, random: &mut Random, asked: &Asked<'_>, mut said: Vec<Resp
         4 => said.insert(at, vec![Piece::Text(random.pick(&HUGE).into())]),
         5 => {
             let depth = random.pick(&[&400, &100_000]);
-            let before = random.pick(&["* 1 FETCH (UID 1 BODYSTRUCTURE ", "* 2 FETCH (UID 2 ENVELOPE ", "* LIST ", "* XX "]);
+            let before =
+                random.pick(&["* 1 FETCH (UID 1 BODYSTRUCTURE ", "* 2 FETCH (UID 2 ENVELOPE ", "* LIST ", "* XX "]);
             let close = if random.below(2) == 0 { ")".repeat(*depth) } else { String::new() };
             said.insert(at, line(format!("{before}{}{close}", "(".repeat(*depth))));
         }
@@ -223,7 +224,10 @@ async fn session(seed: u64) -> (u64, bool) {
             let uid = name.rsplit('.').next().and_then(|uid| uid.parse().ok()).unwrap_or(0);
             // What is attached has a message.eml as well, of its own.
             if kinds == TRUE_KINDS && !name.contains('/') {
-                assert!(Some(read.as_slice()) == server.message(mailbox, uid), "seed {seed}: {path} is another message");
+                assert!(
+                    Some(read.as_slice()) == server.message(mailbox, uid),
+                    "seed {seed}: {path} is another message"
+                );
             }
         }
     }

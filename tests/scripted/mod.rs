@@ -159,7 +159,8 @@ fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
     for number in 0.. {
         let (tag, command) = text.trim_end().split_once(' ').unwrap_or(("", ""));
         let asked = Asked { connection, number, tag, command };
-        let responses = if number == 0 { vec![line("* OK ready")] } else { answer(shared, &mut selected, tag, command) };
+        let responses =
+            if number == 0 { vec![line("* OK ready")] } else { answer(shared, &mut selected, tag, command) };
         match (shared.twist)(&asked, responses) {
             Reply::Send(octets) => (&*stream).write_all(&octets)?,
             Reply::Close(octets) => return (&*stream).write_all(&octets),

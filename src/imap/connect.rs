@@ -179,3 +179,7 @@ async fn step<T>(
         Err(_) => Err(Error::TimedOut(format!("no answer to {what} within {} s", limit.as_secs()).into())),
     }
 }
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;

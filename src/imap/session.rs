@@ -263,3 +263,7 @@ pub fn spawn<I: Send + 'static>(
         let _ = ends.send((id, end));
     });
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -109,7 +109,7 @@ async fn more_than_the_limit_is_thrown_away() {
         let (rows, done) = answered(&lines, 1000).await;
         assert!(rows.is_empty() && matches!(done, Some(Err(Error::TooBig(_)))), "{done:?}");
     }
-    let flood = "* 1 FETCH (UID 2 FLAGS (\\Seen))\r\n".repeat(200_000) + &"* 5 EXISTS\r\n".repeat(1_500_000);
+    let flood = "* 1 FETCH (UID 2 FLAGS (\\Seen))\r\n".repeat(1000) + &format!("* X {huge}\r\n").repeat(60);
     let (rows, done) = answered(&flood, 1 << 20).await;
     assert!(rows.len() == 1 && matches!(done, Some(Err(Error::Protocol(_)))), "{done:?}");
 }
@@ -245,7 +245,7 @@ async fn a_requester_that_goes_away_stops_nothing_and_an_idle_session_asks_now_a
 fn transcript() -> Vec<u8> {
     let bodies = "* 1 FETCH (UID 1 FLAGS (\\Seen) BODY[1] {5}\r\nfirst)\r\n* 2 FETCH (UID 2 FLAGS () BODY[1] {6}\r\nsecond)\r\n";
     let search = "* ESEARCH (TAG \"T3\") UID ALL 1:3\r\n";
-    let text = format!("{}{bodies}T2 OK done\r\n{search}T3 OK done\r\n* LIST () \"/\" INBOX\r\nT4 OK done\r\n", selected("T1"));
+    let text = format!("{}{bodies}T2 OK done\r\n{search}T3 OK done\r\n* LIST () \"/\" INBOX\r\nT4 OK done\r\nT5 OK done\r\n", selected("T1"));
     text.into_bytes()
 }
 

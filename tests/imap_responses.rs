@@ -2,53 +2,16 @@
 //! Rust's escapes, and the meaning in the short form of `show`; `!` and a reason stand in front where something is
 //! for the log.
 
+#![allow(clippy::unwrap_used)]
+
+#[path = "common/corpus.rs"]
+mod corpus;
 #[path = "common/show.rs"]
 mod show;
 
 use imapfs::imap::frame::{Frame, Framer, Limits};
 use imapfs::imap::response::Response;
 use show::show;
-
-const CORPUS: &str = include_str!("corpus/imap-responses.tsv");
-
-struct Row {
-    name: &'static str,
-    octets: Vec<u8>,
-    meaning: &'static str,
-}
-
-fn corpus() -> Vec<Row> {
-    let rows = CORPUS.lines().filter(|line| !line.starts_with('#')).map(|line| {
-        let mut fields = line.splitn(3, '\t');
-        let mut next = || fields.next().unwrap_or_default();
-        Row { name: next(), octets: unescape(next()), meaning: next() }
-    });
-    rows.collect()
-}
-
-/// The octets that a byte string literal with this text stands for.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'\\' {
-            out.push(byte);
-            continue;
-        }
-        match bytes.next().unwrap() {
-            b'r' => out.push(b'\r'),
-            b'n' => out.push(b'\n'),
-            b't' => out.push(b'\t'),
-            b'0' => out.push(0),
-            b'x' => {
-                let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
-                out.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
-            }
-            other => out.push(other),
-        }
-    }
-    out
-}
 
 /// What comes of these chunks, in the short form: each response, then what keeps the rest from being one.
 fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> String {
@@ -80,7 +43,7 @@ fn meaning(frame: &Frame) -> String {
 #[test]
 fn every_response_of_the_corpus_means_what_it_should() {
     let mut wrong = Vec::new();
-    for row in corpus() {
+    for row in corpus::rows() {
         let got = read([&row.octets[..]]);
         if got != row.meaning {
             wrong.push(format!("{}\n  want {}\n  got  {got}", row.name, row.meaning));
@@ -91,7 +54,7 @@ fn every_response_of_the_corpus_means_what_it_should() {
 
 #[test]
 fn a_response_means_the_same_wherever_it_is_cut() {
-    for row in corpus() {
+    for row in corpus::rows() {
         let octets = &row.octets[..];
         for at in 0..octets.len() {
             assert_eq!(read([&octets[..at], &octets[at..]]), row.meaning, "{} cut at {at}", row.name);
@@ -102,7 +65,7 @@ fn a_response_means_the_same_wherever_it_is_cut() {
 
 #[test]
 fn a_response_means_the_same_whatever_comes_behind_it() {
-    for row in corpus().iter().filter(|row| !row.meaning.starts_with("error") && row.meaning != "unfinished") {
+    for row in corpus::rows().iter().filter(|row| !row.meaning.starts_with("error") && row.meaning != "unfinished") {
         let octets = [&row.octets[..], b"* 7 EXISTS\r\n"].concat();
         assert_eq!(read([&octets[..]]), format!("{} | 7 exists", row.meaning), "{}", row.name);
     }

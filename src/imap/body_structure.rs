@@ -91,16 +91,16 @@ impl<'a> Reader<'_, 'a> {
         let encoding = Encoding::parse(&self.string()?);
         // NIL and negative numbers are seen; it is a hint in any case.
         let octets = parse_number(&self.string()?).unwrap_or(0);
+        let attached = &*media == "message" && matches!(&*subtype, "rfc822" | "global");
         let mut body = Body::Leaf;
-        if &*media == "message" && matches!(&*subtype, "rfc822" | "global") {
-            if let Some(inner) = self.message(depth)? {
-                // What is encoded cannot be addressed: `BODY[2.1]` would mean the decoded message.
-                if encoding == Encoding::Identity {
-                    body = Body::Message(Box::new(inner));
-                }
-            }
+        if attached
+            && let Some(inner) = self.message(depth)?
+            // What is encoded cannot be addressed: `BODY[2.1]` would mean the decoded message.
+            && encoding == Encoding::Identity
+        {
+            body = Body::Message(Box::new(inner));
         }
-        if matches!(&*media, "text" | "message") {
+        if attached || &*media == "text" {
             self.lines();
         }
         if !self.cursor.at_open() {

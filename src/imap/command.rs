@@ -185,9 +185,7 @@ pub fn lines(command: &Command, mailbox: Option<&MailboxName>, dialect: &Dialect
             let items = format!(" (MESSAGES UIDNEXT UIDVALIDITY UNSEEN{modseq})");
             one(Line::new("STATUS").string(name.as_bytes()).map(|line| line.text(&items)))
         }
-        Command::Select => {
-            one(select(mailbox.ok_or_else(|| Error::invalid("SELECT without a mailbox"))?, dialect))
-        }
+        Command::Select => one(select(mailbox.ok_or_else(|| Error::invalid("SELECT without a mailbox"))?, dialect)),
         Command::Fetch { uids, items, changed_since } => fetch(uids, items, *changed_since, dialect),
         Command::SearchAll if dialect.esearch => Ok(vec![Line::new("UID SEARCH RETURN (ALL) ALL")]),
         Command::SearchAll => Ok(vec![Line::new("UID SEARCH ALL")]),

@@ -15,8 +15,8 @@ use crate::mail::section::{Section, Text};
 const COPY: usize = 16 << 10;
 
 /// Reads the list of items; `None` when there is none.
-pub fn parse(number: u64, cursor: &mut Cursor<'_>) -> Option<FetchRow> {
-    let mut row = FetchRow { number, ..FetchRow::default() };
+pub fn parse(number: u64, cursor: &mut Cursor<'_>) -> Option<Box<FetchRow>> {
+    let mut row = Box::new(FetchRow { number, ..FetchRow::default() });
     if !cursor.enter() {
         return None;
     }
@@ -163,6 +163,7 @@ fn addresses(cursor: &mut Cursor<'_>) -> Vec<Address> {
         let address = Address { name, mailbox: string(cursor), host: string(cursor) };
         cursor.leave(inside);
         if address != Address::default() {
+            addresses.reserve_exact(usize::from(addresses.is_empty())); // Most lists have one.
             addresses.push(address);
         }
     }

@@ -3,15 +3,26 @@
 //! 1. Framing knows nothing of what is said, so that a response which nobody understands costs itself only.
 //! 2. Each octet is looked at once, however the bytes come in.
 //! 3. Nothing is allocated from a number that the server announced: room grows with what has arrived.
-//! 4. A literal that nobody asked for is counted and thrown away as it streams in; a marker stands in its place.
+//! 4. What is too long is thrown away as it streams in, and a marker stands in its place: a message of a million parts
+//!    must not cost the connection that lists the mailbox.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
-use crate::error::Error;
+use crate::error::{Error, printable};
 
-/// Octets of line text in one response: a SEARCH that lists a million UIDs of seven digits fits.
-const LINE: usize = 8 << 20;
+/// Octets of line text in one response: the BODYSTRUCTURE of 10,000 parts fits, which is what Dovecot sends at most.
+const LINE: usize = 4 << 20;
+/// How many times that a list of numbers may have: a SEARCH that lists two million UIDs of seven digits fits.
+const NUMBERS: usize = 4;
+/// Octets of line text in one response after which the connection is given up.
+const ENDLESS: usize = 64 << 20;
+/// Literals in one response: 8-bit names in an ENVELOPE come as literals.
+const LITERALS: usize = 100_000;
+/// Octets that are kept of a response that is too long, so that it can be named in the log.
+const HEAD: usize = 1 << 10;
+/// Octets of a line that is thrown away in which its announcement of a literal must stand.
+const TAIL: usize = 64;
 /// Octets of one literal when nothing bigger was asked for: names, subjects, metadata values.
 const LITERAL: u64 = 64 << 10;
 /// Octets of all kept literals of one response when nothing bigger was asked for.
@@ -26,7 +37,7 @@ const KEEP: usize = 1 << 20;
 /// How much of one response is kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Octets of line text in one response; more ends the connection.
+    /// Octets of line text in one response; a longer one is cut.
     pub line: usize,
     /// Octets of one literal; a larger one is thrown away.
     pub literal: u64,
@@ -50,7 +61,7 @@ impl Limits {
 /// Why a stream of bytes cannot be cut any further. The connection is lost: where the next response begins is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// More line text than [`Limits::line`].
+    /// Line text without an end.
     #[error("the server sent a line without end")]
     LineTooLong,
     /// The length of a literal is no number of 64 bits.
@@ -81,6 +92,8 @@ pub struct Frame {
     pub line: Bytes,
     /// Each literal and the line text behind it.
     pub rest: Vec<(Literal, Bytes)>,
+    /// The response was too long: this is the beginning of its first line, and the rest was thrown away.
+    pub cut: bool,
 }
 
 impl Frame {
@@ -91,6 +104,22 @@ impl Frame {
             Literal::Data(_) => None,
         });
         sizes.max()
+    }
+
+    /// The response for the protocol log: control characters escaped, literals elided, about `max` characters.
+    pub fn printable(&self, max: usize) -> String {
+        let mut text = printable(&self.line, max);
+        for (literal, line) in &self.rest {
+            let (octets, kept) = match literal {
+                Literal::Data(data) => (data.len() as u64, ""),
+                Literal::Oversize(octets) => (*octets, " thrown away"),
+            };
+            if text.len() > max {
+                break;
+            }
+            text += &format!("{{{octets}{kept}}}{}", printable(line, max));
+        }
+        text
     }
 
     /// Octets of line text and literals, thrown away or not.
@@ -220,11 +249,18 @@ impl Framer {
     fn take_line(&mut self) -> Result<Option<Bytes>, FrameError> {
         let end = memchr(b'\n', &self.buffer[self.scanned..]).map(|at| self.scanned + at + 1);
         let length = end.unwrap_or(self.buffer.len());
-        if self.line_octets + length > self.limits.line {
+        if self.line_octets + length > ENDLESS {
             return Err(FrameError::LineTooLong);
         }
+        if !self.is_cut() && self.line_octets + length > self.line_limit() {
+            self.cut(length);
+        }
         if end.is_none() {
-            self.scanned = length;
+            let dropped = if self.is_cut() { length.saturating_sub(TAIL) } else { 0 };
+            self.buffer.advance(dropped);
+            self.line_octets += dropped;
+            self.passed += dropped as u64;
+            self.scanned = length - dropped;
             return Ok(None);
         }
         self.scanned = 0;
@@ -235,24 +271,49 @@ impl Framer {
         Ok(Some(line.freeze()))
     }
 
+    /// Octets of line text that the response under way may have.
+    fn line_limit(&self) -> usize {
+        let line = self.frame.as_ref().map_or(&self.buffer[..], |frame| &frame.line[..]);
+        let is = |start: &[u8]| line.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start));
+        let numbers = is(b"* SEARCH ") || is(b"* ESEARCH ") || is(b"* VANISHED ");
+        if numbers { self.limits.line.saturating_mul(NUMBERS) } else { self.limits.line }
+    }
+
+    /// From now on the response under way is thrown away, but for the beginning of its first line, which may be the
+    /// one of `length` octets that stands in the buffer.
+    fn cut(&mut self, length: usize) {
+        let line = self.frame.as_ref().map_or(&self.buffer[..length], |frame| &frame.line[..]);
+        let line = Bytes::copy_from_slice(line[..line.len().min(HEAD).min(self.limits.line)].trim_ascii_end());
+        self.frame = Some(Frame { line, rest: Vec::new(), cut: true });
+    }
+
+    fn is_cut(&self) -> bool {
+        self.frame.as_ref().is_some_and(|frame| frame.cut)
+    }
+
     /// Adds a line to the response under way; it is complete when the line announces no literal.
     fn add_line(&mut self, mut line: Bytes) -> Result<Option<Frame>, FrameError> {
         let announced = match &self.frame {
             None if !may_hold_literal(&line) => None,
             _ => announced_literal(&line)?,
         };
+        if self.frame.as_ref().is_some_and(|frame| frame.rest.len() == LITERALS) {
+            self.cut(0);
+        }
         if let Some((text, octets)) = announced {
             line.truncate(text);
-            self.state = if octets <= self.limits.literal && self.kept.saturating_add(octets) <= self.limits.total {
-                self.kept += octets;
+            let total = self.kept.saturating_add(octets);
+            self.state = if octets <= self.limits.literal && total <= self.limits.total && !self.is_cut() {
+                self.kept = total;
                 State::Keep(usize::try_from(octets).map_err(|_| FrameError::Literal)?)
             } else {
                 State::Skip { octets, left: octets }
             };
         }
         match (&mut self.frame, self.literal.take()) {
+            (Some(frame), _) if frame.cut => {}
             (Some(frame), Some(literal)) => frame.rest.push((literal, line)),
-            (frame, _) => *frame = Some(Frame { line, rest: Vec::new() }),
+            (frame, _) => *frame = Some(Frame { line, ..Frame::default() }),
         }
         if announced.is_some() {
             return Ok(None);

@@ -248,7 +248,7 @@ impl Response {
         if tag != b"*" {
             return (Response::Untagged(untagged::other(tag)), Some("neither untagged nor an outcome"));
         }
-        let (data, odd) = untagged::parse(cursor);
+        let (data, odd) = if frame.cut { untagged::too_long(cursor) } else { untagged::parse(cursor) };
         (Response::Untagged(data), odd)
     }
 }

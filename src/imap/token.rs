@@ -10,6 +10,9 @@ use memchr::memchr2;
 
 use super::frame::{Frame, Literal, parse_number};
 
+/// Words of a list of flags, capabilities or rights; more make no sense.
+const WORDS: usize = 50_000;
+
 /// One token. Strings are raw bytes, quotes and their escapes removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token<'a> {
@@ -107,7 +110,7 @@ impl<'a> Cursor<'a> {
             }
             b'"' => Token::Quoted(self.quoted()),
             _ => {
-                let atom = self.until(|b| matches!(b, b' ' | b'(' | b')' | b'"' | b'\t' | b'\r'));
+                let atom = self.until(ends_atom);
                 if atom.eq_ignore_ascii_case(b"NIL") { Token::Nil } else { Token::Atom(atom) }
             }
         }
@@ -148,7 +151,11 @@ impl<'a> Cursor<'a> {
 
     /// Reads one value as a number. `None`, and the value skipped, when it is none.
     pub fn number(&mut self) -> Option<u64> {
-        parse_number(&self.string()?)
+        match self.peek() {
+            // The short way for a SEARCH of a million numbers.
+            Some(b'0'..=b'9') => parse_number(self.until(ends_atom)),
+            _ => parse_number(&self.string()?),
+        }
     }
 
     /// Enters the list that begins here. False for `NIL`, which is skipped like an empty list, and for anything else,
@@ -170,18 +177,16 @@ impl<'a> Cursor<'a> {
         let depth = self.depth;
         let mut words = Vec::new();
         if self.enter() {
-            while !self.at_close() {
-                words.extend(self.string());
-            }
+            words = self.words_to_end();
             self.leave(depth);
         }
         words
     }
 
-    /// Reads the strings that follow up to the end, without parentheses around them.
+    /// Reads the strings that follow up to the end of the list, the first 50,000 of them.
     pub fn words_to_end(&mut self) -> Vec<Cow<'a, [u8]>> {
         let mut words = Vec::new();
-        while !self.at_close() {
+        while !self.at_close() && words.len() < WORDS {
             words.extend(self.string());
         }
         words
@@ -314,4 +319,8 @@ impl<'a> Cursor<'a> {
         self.at += end;
         &text[..end]
     }
+}
+
+fn ends_atom(byte: u8) -> bool {
+    matches!(byte, b' ' | b'(' | b')' | b'"' | b'\t' | b'\r')
 }

@@ -27,6 +27,13 @@ pub fn parse(mut cursor: Cursor<'_>) -> (Data, Option<&'static str>) {
     }
 }
 
+/// What follows the `*` of a response that was cut: nothing of it is taken, since a list could look complete.
+pub fn too_long(mut cursor: Cursor<'_>) -> (Data, Option<&'static str>) {
+    let word = cursor.word();
+    let keyword = if parse_number(word).is_some() { cursor.word() } else { word };
+    (other(keyword), Some("a response that is too long"))
+}
+
 /// Data with this keyword, as much of it as can be a keyword.
 pub(super) fn other(keyword: &[u8]) -> Data {
     Data::Other(text(&keyword[..keyword.len().min(64)]).to_ascii_uppercase())
@@ -42,12 +49,12 @@ fn counted(number: u64, keyword: &[u8], cursor: &mut Cursor<'_>) -> Understood {
         b"RECENT" => Data::Recent(number),
         // GNU mailutils says EXPUNGED.
         b"EXPUNGE" | b"EXPUNGED" => Data::Expunge(number),
-        b"FETCH" => Data::Fetch(Box::new(fetch::parse(number, cursor).ok_or(Some("FETCH without a list"))?)),
+        b"FETCH" => Data::Fetch(fetch::parse(number, cursor).ok_or(Some("FETCH without a list"))?),
         // RFC 9586: the number is the UID.
         b"UIDFETCH" => {
             let mut row = fetch::parse(0, cursor).ok_or(Some("UIDFETCH without a list"))?;
             row.uid = row.uid.or_else(|| uid(number));
-            Data::Fetch(Box::new(row))
+            Data::Fetch(row)
         }
         _ => return Err(Some("a number without a meaning")),
     })
@@ -67,7 +74,9 @@ fn named(keyword: &[u8], cursor: &mut Cursor<'_>) -> Understood {
         b"NAMESPACE" => Data::Namespace(namespaces(cursor)),
         // Half understood it would look like a mailbox with fewer messages.
         b"SEARCH" => Data::Search(search(cursor).ok_or(Some("SEARCH with what is no number"))?),
-        b"ESEARCH" => Data::Search(esearch(cursor).ok_or(Some("ESEARCH without a sensible set, or of another mailbox"))?),
+        b"ESEARCH" => {
+            Data::Search(esearch(cursor).ok_or(Some("ESEARCH without a sensible set, or of another mailbox"))?)
+        }
         b"FLAGS" => Data::Flags(flags(cursor)),
         b"VANISHED" => {
             let earlier = cursor.words().iter().any(|w| w.eq_ignore_ascii_case(b"EARLIER"));
@@ -252,7 +261,10 @@ fn metadata(cursor: &mut Cursor<'_>) -> Vec<(String, Option<Vec<u8>>)> {
 }
 
 /// A list of names and values, the values strings or NIL.
-fn pairs(cursor: &mut Cursor<'_>, name: impl Fn(std::borrow::Cow<'_, [u8]>) -> String) -> Vec<(String, Option<Vec<u8>>)> {
+fn pairs(
+    cursor: &mut Cursor<'_>,
+    name: impl Fn(std::borrow::Cow<'_, [u8]>) -> String,
+) -> Vec<(String, Option<Vec<u8>>)> {
     let mut pairs = Vec::new();
     if cursor.enter() {
         while !cursor.at_close() {

@@ -68,7 +68,11 @@ fn show_data(data: &Data) -> String {
             format!("quota {}{}", quote(root), resources.collect::<String>())
         }
         Data::QuotaRoot(name, roots) => {
-            format!("quotaroot {}{}", quote(name.as_bytes()), roots.iter().map(|r| format!(" {}", quote(r))).collect::<String>())
+            format!(
+                "quotaroot {}{}",
+                quote(name.as_bytes()),
+                roots.iter().map(|r| format!(" {}", quote(r))).collect::<String>()
+            )
         }
         Data::MyRights(name, rights) => format!("myrights {} {rights}", quote(name.as_bytes())),
         Data::Acl(name, entries) => {

@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::Uid;
 
+/// Items that one FETCH may have: one bit each says what was answered.
+pub const MAX_ITEMS: usize = 64;
+
 /// A request on its way through the pool.
 #[derive(Debug)]
 pub struct Job {
@@ -188,7 +191,7 @@ impl Flight {
         let before = self.answered.get(&uid).copied().unwrap_or(0);
         let mut had = before;
         let mut mine = FetchRow { number: row.number, uid: row.uid, ..FetchRow::default() };
-        for (n, item) in items.iter().enumerate().take(64) {
+        for (n, item) in items.iter().enumerate().take(MAX_ITEMS) {
             let bit = 1 << n;
             if had & bit == 0 && take_item(item, row, &mut mine) {
                 had |= bit;
@@ -235,7 +238,8 @@ fn take_item(item: &FetchItem, row: &mut FetchRow, mine: &mut FetchRow) -> bool 
             let Some(at) = row.bodies.iter().position(answers) else { return false };
             let body = row.bodies.swap_remove(at);
             // More than was asked for is not what was asked for.
-            let fits = range.is_none_or(|(_, count)| body.data.as_ref().is_none_or(|d| d.len() as u64 <= u64::from(count)));
+            let fits =
+                range.is_none_or(|(_, count)| body.data.as_ref().is_none_or(|d| d.len() as u64 <= u64::from(count)));
             if fits {
                 mine.bodies.push(body);
             }

@@ -50,7 +50,8 @@ pub fn halves(stream: Box<dyn Stream>) -> (Reader, Writer) {
 impl Reader {
     /// From here on the server's octets are deflated; `unread` are those that came already.
     pub fn inflate(&mut self, unread: &[u8]) {
-        self.inflate = Some(Inflate { state: Decompress::new(false), raw: BytesMut::from(unread), more: true, ended: false });
+        self.inflate =
+            Some(Inflate { state: Decompress::new(false), raw: BytesMut::from(unread), more: true, ended: false });
     }
 
     /// Appends what comes next, 1 to [`CHUNK`] octets, to `buffer`; 0 is the end of the stream.

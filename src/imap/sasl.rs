@@ -205,7 +205,8 @@ impl Scram {
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err(failed("the server's nonce does not continue ours"));
         }
-        let salt = BASE64.decode(salt).ok().filter(|s| !s.is_empty()).ok_or_else(|| failed("the salt is not base64"))?;
+        let salt =
+            BASE64.decode(salt).ok().filter(|s| !s.is_empty()).ok_or_else(|| failed("the salt is not base64"))?;
         let iterations = iterations.parse().ok().filter(|i| ITERATIONS.contains(i)).ok_or_else(|| {
             failed(&format!("the iteration count is not within {} to {}", ITERATIONS.start(), ITERATIONS.end()))
         })?;
@@ -248,8 +249,9 @@ fn escape_name(name: &str) -> String {
 
 /// SASLprep (RFC 4013) as far as it matters: other spaces are a space, what is invisible goes, NFKC.
 fn prepare(text: &str) -> String {
+    let invisible = |c: char| matches!(c, '\u{ad}' | '\u{34f}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}');
     text.chars()
-        .filter(|c| !matches!(c, '\u{ad}' | '\u{34f}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'))
+        .filter(|c| !invisible(*c))
         .map(|c| if !c.is_ascii() && c.is_whitespace() { ' ' } else { c })
         .nfkc()
         .collect()
@@ -285,13 +287,11 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    const SERVER_FIRST: &str =
-        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+    const SERVER_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
 
     fn rfc7677() -> Exchange {
         let nonce = "rOprNGfwEbeRWgbNEkqO".to_owned();
-        let mut exchange =
-            Exchange::with_nonce(Mechanism::ScramSha256, "user", &password("pencil"), nonce).unwrap();
+        let mut exchange = Exchange::with_nonce(Mechanism::ScramSha256, "user", &password("pencil"), nonce).unwrap();
         assert_eq!(text(exchange.initial().unwrap()), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         exchange
     }

@@ -42,6 +42,8 @@ pub struct End {
     pub error: Option<Error>,
     /// Jobs that may be sent again on another connection, in order.
     pub jobs: Vec<Job>,
+    /// Whether it carried out any command.
+    pub useful: bool,
 }
 
 /// One connection and its clocks.
@@ -82,7 +84,8 @@ impl Session {
         match self.work(&mut jobs).await {
             Ok(()) => {
                 self.say_goodbye().await;
-                End { error: None, jobs: self.machine.lose(&Error::offline("the connection is closed")) }
+                let jobs = self.machine.lose(&Error::offline("the connection is closed"));
+                End { error: None, jobs, useful: self.machine.is_useful() }
             }
             Err(error) => {
                 jobs.close();
@@ -90,7 +93,7 @@ impl Session {
                 while let Ok(job) = jobs.try_recv() {
                     lost.push(job);
                 }
-                End { error: Some(error), jobs: lost }
+                End { error: Some(error), jobs: lost, useful: self.machine.is_useful() }
             }
         }
     }
@@ -215,7 +218,13 @@ impl Session {
         if !self.machine.is_busy() {
             self.progress = now;
             let (answers, _) = tokio::sync::mpsc::unbounded_channel();
-            let noop = Request { target: Target::Account, command: Command::Noop, class: Class::Small, limit: 1 << 20, answers };
+            let noop = Request {
+                target: Target::Account,
+                command: Command::Noop,
+                class: Class::Small,
+                limit: 1 << 20,
+                answers,
+            };
             self.machine.push(Job::new(noop));
             return Ok(());
         }

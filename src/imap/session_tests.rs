@@ -38,7 +38,9 @@ async fn answered(lines: &str, limit: u64) -> Outcome {
 
 fn bodies(rows: &[Data]) -> Vec<String> {
     let rows = rows.iter().filter_map(|r| if let Data::Fetch(row) = r { Some(row) } else { None });
-    let text = |data: &Option<bytes::Bytes>| data.as_ref().map_or("NIL".to_owned(), |d| String::from_utf8_lossy(d).into_owned());
+    let text = |data: &Option<bytes::Bytes>| {
+        data.as_ref().map_or("NIL".to_owned(), |d| String::from_utf8_lossy(d).into_owned())
+    };
     rows.flat_map(|r| r.bodies.iter().map(move |b| format!("{} {}", r.uid.unwrap(), text(&b.data)))).collect()
 }
 
@@ -55,7 +57,10 @@ async fn a_row_reaches_the_fetch_that_asked_for_exactly_that() {
         ("* 1 FETCH (UID 2 BODY[1] \"hello\")\r\n", ""),
         ("* 1 FETCH (UID 2 BODY[1]<10> \"hello and more\")\r\n", ""),
         ("* 1 FETCH (UID 2 BODY[1]<10> \"a\")\r\n* 1 FETCH (UID 2 BODY[1]<10> \"b\")\r\n", "2 a"),
-        ("* 1 FETCH (UID 7 FLAGS ())\r\n* 5 EXISTS\r\n* 1 FETCH (UID 2 BODY[1]<10> \"hello\")\r\n* WHAT\r\n", "2 hello"),
+        (
+            "* 1 FETCH (UID 7 FLAGS ())\r\n* 5 EXISTS\r\n* 1 FETCH (UID 2 BODY[1]<10> \"hello\")\r\n* WHAT\r\n",
+            "2 hello",
+        ),
         ("", ""),
     ] {
         let (rows, done) = answered(&format!("{lines}$ OK done\r\n"), 1 << 20).await;
@@ -93,7 +98,9 @@ async fn what_is_not_an_ok_is_an_error() {
         assert!(bodies(&rows).is_empty(), "{lines}");
     }
     // Nothing was seen: these may be sent again elsewhere, so they have no end yet.
-    for lines in ["close", "* BYE gone\r\n", "* BYE [UNAVAILABLE] too many\r\n", "* 1 FETCH (UID 2 BODY[1]<10> {5}\r\nhelclose"] {
+    for lines in
+        ["close", "* BYE gone\r\n", "* BYE [UNAVAILABLE] too many\r\n", "* 1 FETCH (UID 2 BODY[1]<10> {5}\r\nhelclose"]
+    {
         let (rows, done) = answered(lines, 1 << 20).await;
         assert!(rows.is_empty() && done.is_none(), "{lines}");
     }
@@ -130,10 +137,7 @@ async fn commands_are_piped_and_answered_in_any_order_but_never_around_a_select(
     assert_eq!(hear(&mut server).await, "T1 SELECT \"INBOX\" (CONDSTORE)\r\n");
     assert_eq!(hear(&mut server).await, "");
     server.write_all(selected("T1").as_bytes()).await.unwrap();
-    assert_eq!(
-        hear(&mut server).await,
-        "T2 UID FETCH 1 (UID BODY.PEEK[1])\r\nT3 UID FETCH 1:2 (UID BODY.PEEK[1])\r\n"
-    );
+    assert_eq!(hear(&mut server).await, "T2 UID FETCH 1 (UID BODY.PEEK[1])\r\nT3 UID FETCH 1:2 (UID BODY.PEEK[1])\r\n");
     assert_eq!(hear(&mut server).await, "");
     let rows = ["2 FETCH (UID 2 BODY[1] \"b\")", "1 FETCH (UID 1 BODY[1] \"a\")", "1 FETCH (UID 1 BODY[1] \"a\")"];
     server.write_all(format!("T3 OK\r\n* {}\r\n", rows.join("\r\n* ")).as_bytes()).await.unwrap();
@@ -185,7 +189,10 @@ async fn searches_are_told_once_and_only_when_they_were_answered() {
         let mut harness = session();
         harness.serve(move |tag, c| if c.starts_with("SEL") { selected(tag) } else { lines.replace('$', tag) });
         let (rows, done) = collect(harness.send(mailbox("INBOX", 9), Command::SearchAll, 1000)).await;
-        let found = rows.iter().map(|r| if let Data::Search(s) = r { s.all.to_string() } else { "?".into() }).collect::<Vec<_>>();
+        let found = rows
+            .iter()
+            .map(|r| if let Data::Search(s) = r { s.all.to_string() } else { "?".into() })
+            .collect::<Vec<_>>();
         assert_eq!(found, want.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{lines}");
         assert!(done.unwrap().is_ok());
     }
@@ -227,7 +234,11 @@ async fn a_requester_that_goes_away_stops_nothing_and_an_idle_session_asks_now_a
     let heard = Arc::clone(&commands);
     harness.serve(move |tag, command| {
         heard.lock().unwrap().push(command.to_owned());
-        if command.starts_with("SEL") { selected(tag) } else { format!("* 4 EXISTS\r\n{tag} OK [EXPUNGEISSUED] done\r\n") }
+        if command.starts_with("SEL") {
+            selected(tag)
+        } else {
+            format!("* 4 EXISTS\r\n{tag} OK [EXPUNGEISSUED] done\r\n")
+        }
     });
     drop(harness.send(mailbox("INBOX", 9), fetch(&[1], &[body(None)]), 1000));
     let (_, done) = collect(harness.send(mailbox("INBOX", 9), fetch(&[2], &[body(None)]), 1000)).await;
@@ -243,9 +254,13 @@ async fn a_requester_that_goes_away_stops_nothing_and_an_idle_session_asks_now_a
 
 /// What an honest server says to the three commands of [`converse`].
 fn transcript() -> Vec<u8> {
-    let bodies = "* 1 FETCH (UID 1 FLAGS (\\Seen) BODY[1] {5}\r\nfirst)\r\n* 2 FETCH (UID 2 FLAGS () BODY[1] {6}\r\nsecond)\r\n";
+    let bodies =
+        "* 1 FETCH (UID 1 FLAGS (\\Seen) BODY[1] {5}\r\nfirst)\r\n* 2 FETCH (UID 2 FLAGS () BODY[1] {6}\r\nsecond)\r\n";
     let search = "* ESEARCH (TAG \"T3\") UID ALL 1:3\r\n";
-    let text = format!("{}{bodies}T2 OK done\r\n{search}T3 OK done\r\n* LIST () \"/\" INBOX\r\nT4 OK done\r\nT5 OK done\r\n", selected("T1"));
+    let text = format!(
+        "{}{bodies}T2 OK done\r\n{search}T3 OK done\r\n* LIST () \"/\" INBOX\r\nT4 OK done\r\nT5 OK done\r\n",
+        selected("T1")
+    );
     text.into_bytes()
 }
 
@@ -297,7 +312,23 @@ async fn a_thousand_mangled_conversations_neither_panic_nor_hang() {
         state ^= state << 17;
         (state % below.max(1) as u64) as usize
     };
-    let pieces = ["{9}\r\n", "\r\n", "(", ")", "\"", "T2 OK x\r\n", "* BYE\r\n", "{99999999999}\r\n", "+ \r\n", "NIL", "\0", "\u{fc}", "* OK [UIDVALIDITY 1] x\r\n", "* 1 EXPUNGE\r\n", "<0>"];
+    let pieces = [
+        "{9}\r\n",
+        "\r\n",
+        "(",
+        ")",
+        "\"",
+        "T2 OK x\r\n",
+        "* BYE\r\n",
+        "{99999999999}\r\n",
+        "+ \r\n",
+        "NIL",
+        "\0",
+        "\u{fc}",
+        "* OK [UIDVALIDITY 1] x\r\n",
+        "* 1 EXPUNGE\r\n",
+        "<0>",
+    ];
     for _ in 0..1200 {
         let mut answers = transcript();
         for _ in 0..=random(4) {

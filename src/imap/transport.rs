@@ -106,8 +106,7 @@ pub async fn dial(options: &Options, counters: Arc<Counters>) -> Result<Box<dyn 
 /// Options that make a connection quick and its death visible. Failure of one costs only that.
 fn tune(socket: &TcpStream) {
     let reference = socket2::SockRef::from(socket);
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
     let results = [
         socket.set_nodelay(true),
         reference.set_tcp_keepalive(&keepalive),
@@ -159,3 +158,7 @@ fn connector(tls_ca: Option<&Path>) -> Result<TlsConnector> {
     }
     builder.build().map_err(|e| Error::Local(format!("TLS: {e}").into()))
 }
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod tests;

@@ -154,7 +154,10 @@ impl Machine {
                 continue;
             }
             match command::lines(command, job.mailbox(), &self.dialect) {
-                Ok(lines) if lines.is_empty() => self.finish_first(Ok(Done::default())),
+                Ok(lines) if lines.is_empty() => {
+                    let selected = job.mailbox().and(self.selected.as_ref()).map(|(_, s)| s.clone());
+                    self.finish_first(Ok(Done { code: None, selected }));
+                }
                 Ok(lines) => self.send(&lines),
                 Err(error) => self.finish_first(Err(error)),
             }

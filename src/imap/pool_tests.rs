@@ -122,7 +122,7 @@ async fn small_reads_do_not_wait_for_big_ones_and_the_limit_is_kept() {
 
 #[tokio::test]
 async fn a_read_is_sent_once_more_when_its_connection_is_lost() {
-    // The first two connections die at the first FETCH they see; UID 7 kills every one.
+    // The first connection dies at its first FETCH; that of UID 7 kills every one.
     let lose = |number, _: &str, command: &str| {
         (command.contains("FETCH") && (number == 0 || command.contains("FETCH 7 "))).then(|| "close".into())
     };

@@ -206,9 +206,9 @@ async fn readers_do_not_disturb_each_other() {
     }
     // This one is killed again and again.
     for after in 1..40 {
-        let gone =
-            tokio::time::timeout(Duration::from_millis(after * 7), mounted.check_mailbox("INBOX", &mut Random::new(7)));
-        drop(gone.await);
+        let mut random = Random::new(after);
+        let gone = mounted.check_mailbox("INBOX", &mut random);
+        drop(tokio::time::timeout(Duration::from_millis(after * 7), gone).await);
     }
     for reader in readers {
         reader.await.unwrap().expect_no_errors("many readers");

@@ -22,7 +22,9 @@ when there is none. Classes, the hard ones first:
 """
 import argparse
 import collections
+import copy
 import email
+import email.message
 import email.policy
 import hashlib
 import imaplib
@@ -73,12 +75,19 @@ def loose(text):
 class Leaf:
     def __init__(self, part):
         self.type = part.get_content_type()
+        if not re.fullmatch(r"[^\s/]+/[^\s/]+", self.type) or self.type.startswith("multipart/"):
+            self.type = "text/plain"  # RFC 2045 section 5.2; and a multipart in which no boundary occurs
         self.broken = False
+        encoding = str(part.get("Content-Transfer-Encoding", "")).lower()
+        plain_encoding = re.sub(r"\([^)]*\)|;.*|\"", "", encoding).strip()
+        if plain_encoding != encoding:
+            part = copy.copy(part)
+            del part["Content-Transfer-Encoding"]
+            part["Content-Transfer-Encoding"] = encoding = plain_encoding
         data = part.get_payload(decode=True)
         if data is None:
-            data = str(part.get_payload()).encode("utf-8", "replace")
+            data = str(part.get_payload()).encode("utf-8", "surrogateescape")
         self.data = data
-        encoding = str(part.get("Content-Transfer-Encoding", "")).lower()
         self.encoded = bool(re.search("base64|quoted|uu", encoding))
         raw = part.get_payload()
         if "base64" in encoding and isinstance(raw, str):
@@ -86,7 +95,7 @@ class Leaf:
             self.broken = not re.fullmatch(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", raw)
         elif self.encoded:
             self.broken = True  # quoted-printable and uuencode have many readings
-        self.is_text = part.get_content_maintype() == "text"
+        self.is_text = self.type.startswith("text/")
         attached = part.get_content_disposition() == "attachment" or part.get_filename() is not None
         self.as_text = self.is_text and not attached
         self.texts = texts(data, part.get_content_charset()) if self.is_text else []
@@ -95,16 +104,28 @@ class Leaf:
         return f"{self.type} of {len(self.data)} bytes"
 
 
+def parse(data):
+    """The message, with only message/rfc822 taken for a message: Python looks into any message/*, we do not."""
+    def rename(match):
+        new = b"application/x-" if match[2].lower() == b"global" else b"text/x-"
+        return match[1] + new + match[2]
+    data = re.sub(rb"(?im)^(content-type:\s*)message/(?!rfc822)([a-z-]+)", rename, data)
+    return email.message_from_bytes(data, policy=email.policy.compat32)
+
+
 def leaves(part):
     """The leaves of the tree, those of attached messages included."""
     payload = part.get_payload()
-    if part.is_multipart() and isinstance(payload, list):
-        if part.get_content_type() == "message/delivery-status":
-            # Python takes it for a list of messages; it is one text.
-            part = email.message_from_bytes(part.as_bytes().replace(b"message/delivery-status", b"text/x-status", 1))
-            return [Leaf(part)]
-        return [leaf for sub in payload for leaf in leaves(sub)]
-    return [Leaf(part)]
+    if not part.is_multipart() or not isinstance(payload, list):
+        return [Leaf(part)]
+    encoding = str(part.get("Content-Transfer-Encoding", "")).lower()
+    if part.get_content_type() == "message/rfc822" and encoding in ("base64", "quoted-printable"):
+        # Against RFC 2045, and Python ignores it: what it took for the message is the encoded text.
+        encoded = email.message.Message()
+        encoded["Content-Type"], encoded["Content-Transfer-Encoding"] = "application/x-message", encoding
+        encoded.set_payload(payload[0].as_string().lstrip("\n"))
+        return [Leaf(encoded)]
+    return [leaf for sub in payload for leaf in leaves(sub)]
 
 
 class Judge:
@@ -194,7 +215,7 @@ class Judge:
         if eml is not None and eml != data:
             at = next((i for i, (a, b) in enumerate(zip(eml, data)) if a != b), min(len(eml), len(data)))
             self.differ(uid, "eml", f"{len(eml)} bytes for {len(data)}, first difference at {at}")
-        parsed = email.message_from_bytes(data, policy=email.policy.compat32)
+        parsed = parse(data)
         self.headers(uid, os.path.join(directory, "headers.txt"), parsed)
         files = {}
         for where, _, names in os.walk(directory, onerror=lambda error: self.differ(uid, "error", error)):

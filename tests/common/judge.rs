@@ -19,11 +19,12 @@ pub struct Difference {
 /// # Panics
 /// When the judge itself fails.
 pub fn judge(account: &Account, mount: &Mount, mailbox: &str) -> Vec<Difference> {
+    let path = mailbox.strip_prefix(if account.server == "dovecot" { "" } else { "INBOX/" }).unwrap_or(mailbox);
     let output = Command::new("python3")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judge.py"))
         .args(["--json", "--port", &account.direct_port().to_string()])
         .args(["--user", &account.user, "--password", &account.password])
-        .args(["--mailbox", mailbox, "--wire", &account.wire_name(mailbox)])
+        .args(["--mailbox", mailbox, "--wire", &account.wire_name(path)])
         .arg("--mount")
         .arg(mount.path())
         .output()

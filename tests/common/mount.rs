@@ -64,13 +64,15 @@ impl Mount {
         std::fs::create_dir(&path).unwrap();
         // Not below the mountpoint, and not in the user's own cache or configuration.
         let log = dir.path().join("log");
+        let (url, protection) = url(account);
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(&path)
             .arg(env!("CARGO_BIN_EXE_imapfs"))
-            .args(mount_args(account))
-            .arg("-f")
+            .args(["mount", "-f"])
+            .args(protection)
             .args(args)
+            .arg(url)
             .arg(&path)
             .env("IMAPFS_PASSWORD", &account.password)
             .env("XDG_CONFIG_HOME", dir.path().join("config"))
@@ -182,18 +184,15 @@ impl Drop for Mount {
     }
 }
 
-/// The command line that mounts this account, without mountpoint.
-fn mount_args(account: &Account) -> Vec<String> {
+/// The URL of this account, and how its connections are protected.
+fn url(account: &Account) -> (String, [String; 2]) {
     let (scheme, port) = match account.security {
         Security::Implicit => ("imaps", account.tls_port),
         Security::StartTls | Security::None => ("imap", account.port),
     };
-    let mut args = vec!["mount".to_owned(), format!("{scheme}://{}@localhost:{port}", account.user)];
-    match account.security {
-        Security::None => args.extend(["--tls".to_owned(), "none".to_owned()]),
-        Security::Implicit | Security::StartTls => {
-            args.extend(["--tls-ca".to_owned(), account.ca.display().to_string()])
-        }
-    }
-    args
+    let protection = match account.security {
+        Security::None => ["--tls".to_owned(), "none".to_owned()],
+        Security::Implicit | Security::StartTls => ["--tls-ca".to_owned(), account.ca.display().to_string()],
+    };
+    (format!("{scheme}://{}@localhost:{port}", account.user), protection)
 }

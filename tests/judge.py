@@ -24,6 +24,7 @@ import argparse
 import collections
 import copy
 import email
+import email.message
 import email.policy
 import hashlib
 import imaplib
@@ -103,16 +104,28 @@ class Leaf:
         return f"{self.type} of {len(self.data)} bytes"
 
 
+def parse(data):
+    """The message, with only message/rfc822 taken for a message: Python looks into any message/*, we do not."""
+    def rename(match):
+        new = b"application/x-" if match[2].lower() == b"global" else b"text/x-"
+        return match[1] + new + match[2]
+    data = re.sub(rb"(?im)^(content-type:\s*)message/(?!rfc822)([a-z-]+)", rename, data)
+    return email.message_from_bytes(data, policy=email.policy.compat32)
+
+
 def leaves(part):
     """The leaves of the tree, those of attached messages included."""
     payload = part.get_payload()
-    if part.is_multipart() and isinstance(payload, list):
-        if part.get_content_type() == "message/delivery-status":
-            # Python takes it for a list of messages; it is one text.
-            part = email.message_from_bytes(part.as_bytes().replace(b"message/delivery-status", b"text/x-status", 1))
-            return [Leaf(part)]
-        return [leaf for sub in payload for leaf in leaves(sub)]
-    return [Leaf(part)]
+    if not part.is_multipart() or not isinstance(payload, list):
+        return [Leaf(part)]
+    encoding = str(part.get("Content-Transfer-Encoding", "")).lower()
+    if part.get_content_type() == "message/rfc822" and encoding in ("base64", "quoted-printable"):
+        # Against RFC 2045, and Python ignores it: what it took for the message is the encoded text.
+        encoded = email.message.Message()
+        encoded["Content-Type"], encoded["Content-Transfer-Encoding"] = "application/x-message", encoding
+        encoded.set_payload(payload[0].as_string().lstrip("\n"))
+        return [Leaf(encoded)]
+    return [leaf for sub in payload for leaf in leaves(sub)]
 
 
 class Judge:
@@ -202,7 +215,7 @@ class Judge:
         if eml is not None and eml != data:
             at = next((i for i, (a, b) in enumerate(zip(eml, data)) if a != b), min(len(eml), len(data)))
             self.differ(uid, "eml", f"{len(eml)} bytes for {len(data)}, first difference at {at}")
-        parsed = email.message_from_bytes(data, policy=email.policy.compat32)
+        parsed = parse(data)
         self.headers(uid, os.path.join(directory, "headers.txt"), parsed)
         files = {}
         for where, _, names in os.walk(directory, onerror=lambda error: self.differ(uid, "error", error)):

@@ -36,7 +36,7 @@ server_tree() {
         printf '#!/bin/sh\nexit 101\n' >"$ROOT/usr/sbin/policy-rc.d"
         chmod 755 "$ROOT/usr/sbin/policy-rc.d"
         printf 'path-exclude=/usr/share/%s/*\n' doc man locale >"$ROOT/etc/dpkg/dpkg.cfg.d/small"
-        unshare --mount --pid --fork --kill-child chroot "$ROOT" \
+        unshare --pid --fork --kill-child chroot "$ROOT" \
             /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C \
             sh -c 'apt-get update && apt-get install -y --no-install-recommends "$@" && apt-get clean' sh "$@" \
             >>"$ROOT.log" 2>&1 || { tail -n 20 "$ROOT.log" >&2; die 'apt-get in the tree failed'; }
@@ -47,14 +47,22 @@ server_tree() {
 }
 
 # server_spawn_root: runs DIR/start.sh, as /srv/start.sh, in ROOT.
+#
+# The new mount namespace begins as a copy of the host's, so it would keep each FUSE mount of that moment alive after it
+# was unmounted on the host. pivot_root and the umount after it leave nothing but the tree.
 server_spawn_root() {
     # shellcheck disable=SC2016  # expanded by the inner shell
     server_spawn unshare --mount --pid --fork --kill-child=KILL -- sh -c '
         set -e
+        mount --bind "$1" "$1"
         mount -t proc proc "$1/proc"
+        mount --rbind /dev "$1/dev"
         mount -t tmpfs -o mode=755 tmpfs "$1/run"
         mount -t tmpfs -o mode=1777 tmpfs "$1/tmp"
         mount --bind "$2" "$1/srv"
-        exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C /bin/sh /srv/start.sh
+        cd "$1"
+        pivot_root . .
+        umount -l .
+        exec chroot . /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C /bin/sh /srv/start.sh
     ' sh "$ROOT" "$DIR"
 }

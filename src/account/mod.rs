@@ -68,6 +68,9 @@ const WHOLES: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 /// Octets of a listing of all mailboxes at the most.
 const LIST_MAX: u64 = 64 * 1024 * 1024;
 
+/// Events that are taken in at once.
+const EVENTS: usize = 4096;
+
 /// Something changed that the kernel may have been told otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
@@ -169,9 +172,11 @@ impl Account {
         });
         let account = Arc::downgrade(self);
         tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
+            let mut heard = Vec::new();
+            // Many at a time, so that a server which floods us with news does not fill the memory with them.
+            while events.recv_many(&mut heard, EVENTS).await > 0 {
                 let Some(account) = account.upgrade() else { return };
-                account.hear(event);
+                heard.drain(..).for_each(|event| account.hear(event));
             }
         });
     }
@@ -324,9 +329,11 @@ impl Account {
 
     /// The octets of a message, `BODY[]`.
     fn whole(&self, id: MailboxId, summary: &Summary) -> Result<Arc<Object>> {
-        let locator = self.index(id)?.locate(summary.uid).ok_or(Error::Stale)?;
+        let locator = self.index(id)?.locate(summary).ok_or(Error::Stale)?;
         let mut wholes = self.wholes.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || self.content.object(locator, Section::message(), Length::Exact(summary.size));
+        // A message of no octets is looked at before it is believed.
+        let length = if summary.size == 0 { Length::Hint(0) } else { Length::Exact(summary.size) };
+        let new = || self.content.object(locator, Section::message(), length);
         Ok(Arc::clone(wholes.get_or_insert((id, summary.uid), new)))
     }
 
@@ -367,7 +374,11 @@ impl Account {
         if entry == EntryId::RAW {
             // The message as it is needs no structure.
             let summary = self.summary(id, uid).await?;
-            return Ok(Reader::whole(self.whole(id, &summary)?, summary.size));
+            let whole = self.whole(id, &summary)?;
+            if summary.size == 0 && self.content.exact_length(&whole).await? > 0 {
+                return Err(Error::protocol("the message was said to be empty, and is not"));
+            }
+            return Ok(Reader::whole(whole, summary.size));
         }
         let message = self.message(id, uid).await?;
         match self.reading.open(&self.content, &message, entry).await {

@@ -56,6 +56,10 @@ pub fn parse(number: u64, cursor: &mut Cursor<'_>) -> Option<Box<FetchRow>> {
             _ => cursor.skip(),
         }
     }
+    if cursor.token() != Token::Close {
+        // A literal shorter than announced has swallowed what closes the row, and does not end where the body does.
+        row.bodies.iter_mut().for_each(|body| body.data = None);
+    }
     Some(row)
 }
 

@@ -32,6 +32,9 @@ const PROBE: Duration = Duration::from_secs(10);
 /// Octets of one response beyond what the commands in flight may bring, before the connection is given up rather
 /// than read on for nothing.
 const MAX_EXCESS: u64 = 16 << 20;
+/// After so many octets in one read those who wait for them come first: from a socket that never runs dry the task
+/// would read on for megabytes, and what it hands out would pile up.
+const MUCH: usize = 16 << 10;
 /// How long what is in flight may take when the connection is being closed, and then LOGOUT.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -120,7 +123,12 @@ impl Session {
                 },
                 read = wire.reader.read(wire.framer.buffer()) => match read {
                     Ok(0) => return Err(Error::offline("the server closed the connection")),
-                    Ok(n) => self.arrived(n as u64)?,
+                    Ok(n) => {
+                        self.arrived(n as u64)?;
+                        if n >= MUCH {
+                            tokio::task::yield_now().await;
+                        }
+                    }
                     Err(e) => return Err(Error::offline(format!("connection lost: {e}"))),
                 },
                 written = wire.writer.write(), if wire.writer.is_pending() => {

@@ -150,6 +150,20 @@ pub struct Account {
 }
 
 impl Account {
+    /// Bob at a server in plaintext that no script started: one that a test plays itself.
+    pub fn at(port: u16) -> Account {
+        Account {
+            server: "scripted",
+            port,
+            tls_port: port,
+            direct_port: port,
+            ca: PathBuf::new(),
+            user: "bob".to_owned(),
+            password: "wonderland".to_owned(),
+            security: Security::None,
+        }
+    }
+
     /// The judge: a connection of this user that goes straight to the server.
     pub fn imap(&self) -> Imap {
         Imap::login(self.direct_port, &self.user, &self.password).unwrap()

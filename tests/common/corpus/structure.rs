@@ -105,7 +105,8 @@ fn multiparts(list: &mut List) {
             "digest",
             "digest",
             &[
-                entity(&["Subject: one", "From: a@b"], "first\r\n"),
+                // No header of its own: within a digest it is a message.
+                [b"\r\n".to_vec(), entity(&["Subject: one", "From: a@b"], "first\r\n")].concat(),
                 part("message/rfc822", &[], message("d2", "two", &[], TEXT)),
             ],
         ),

@@ -25,9 +25,7 @@ fn with_attachment() -> Vec<u8> {
 /// A message that was expunged under a reader gives an error, never short data.
 #[tokio::test]
 async fn an_expunged_message_is_an_error() {
-    for expunged in
-        [Expunged::Nothing, Expunged::MadeUp, Expunged::Empty, Expunged::Nil, Expunged::LastMessage]
-    {
+    for expunged in [Expunged::Nothing, Expunged::MadeUp, Expunged::Empty, Expunged::Nil, Expunged::LastMessage] {
         for look in [false, true] {
             let server = Server::with_messages([with_attachment(), with_attachment()]);
             server.lock().lies = Lies { expunged, ..Lies::default() };
@@ -63,9 +61,7 @@ async fn an_expunged_message_is_an_error() {
 /// A name of a message that never was is not found, whatever the server makes of its UID.
 #[tokio::test]
 async fn what_never_was_is_not_found() {
-    for expunged in
-        [Expunged::Nothing, Expunged::MadeUp, Expunged::Empty, Expunged::Nil, Expunged::LastMessage]
-    {
+    for expunged in [Expunged::Nothing, Expunged::MadeUp, Expunged::Empty, Expunged::Nil, Expunged::LastMessage] {
         let server = Server::with_messages([with_attachment()]);
         server.lock().lies = Lies { expunged, ..Lies::default() };
         let mounted = Mounted::new(&server).await;

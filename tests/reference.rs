@@ -60,8 +60,10 @@ fn lies() -> impl Strategy<Value = Lies> {
     let octets = prop_oneof![
         2 => Just(Octets::True), 1 => (-2..3i64).prop_map(Octets::Off), 1 => Just(Octets::Zero), 1 => Just(Octets::Huge),
     ];
-    let ranges = prop::sample::select(vec![Ranges::True, Ranges::Whole, Ranges::WrongOrigin, Ranges::Empty, Ranges::Refused]);
-    let structure = prop::sample::select(vec![Structure::True, Structure::True, Structure::Odd, Structure::MultipartLeaf]);
+    let ranges =
+        prop::sample::select(vec![Ranges::True, Ranges::Whole, Ranges::WrongOrigin, Ranges::Empty, Ranges::Refused]);
+    let structure =
+        prop::sample::select(vec![Structure::True, Structure::True, Structure::Odd, Structure::MultipartLeaf]);
     let expunged = prop::sample::select(vec![
         Expunged::Nothing,
         Expunged::MadeUp,
@@ -135,7 +137,8 @@ impl Watcher {
         let listed = self.list(name).await;
         let Some((validity, messages)) = self.truth(name) else {
             // It may be a level above others.
-            let is_level = MAILBOXES.iter().any(|other| other.starts_with(&format!("{name}/")) && self.truth(other).is_some());
+            let is_level =
+                MAILBOXES.iter().any(|other| other.starts_with(&format!("{name}/")) && self.truth(other).is_some());
             match listed {
                 Ok(entries) => assert!(is_level && entries.iter().all(|e| uid_of(e).is_none()), "{name}: {entries:?}"),
                 Err(error) => assert!(!is_level && error == Error::NotFound, "{name}: {error:?}"),
@@ -216,7 +219,8 @@ impl Watcher {
         match step {
             Step::Append(m, n) if self.truth(MAILBOXES[m]).is_some() => {
                 let subject = format!("s{n}");
-                let body = build::attachment("image/png", "; filename=\"a.png\"", &build::noise(usize::from(n) * 90, 3));
+                let body =
+                    build::attachment("image/png", "; filename=\"a.png\"", &build::noise(usize::from(n) * 90, 3));
                 let bytes = match n % 3 {
                     0 => build::message(&subject, &subject, &[], build::TEXT),
                     _ => build::with_part(&subject, body),

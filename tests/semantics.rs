@@ -10,8 +10,8 @@ use common::corpus::build;
 use imapfs::error::Error;
 use imapfs::imap::{Command, FetchItem};
 use imapfs::tree::node::ROOT;
-use model::server::Exchange;
 use model::message::Message;
+use model::server::Exchange;
 use model::{Mounted, Random, Server};
 
 /// A message with a text and a base64 attachment `data.bin` of so many octets, decoded.
@@ -44,7 +44,10 @@ async fn names_are_stable() {
     server.set_flags("INBOX", 2, "\\Seen $Forwarded");
     server.expunge("INBOX", 1);
     server.append("INBOX", Message::new(plain(4)));
-    assert_eq!(mounted.names("INBOX").await.unwrap(), [&before[1], &before[2], &name("Number-4", 4)].map(String::clone));
+    assert_eq!(
+        mounted.names("INBOX").await.unwrap(),
+        [&before[1], &before[2], &name("Number-4", 4)].map(String::clone)
+    );
     let again = Mounted::new(&server).await;
     assert_eq!(again.names("INBOX").await.unwrap(), mounted.names("INBOX").await.unwrap());
 }
@@ -234,7 +237,8 @@ async fn reading_changes_nothing() {
     server.set_flags("INBOX", 2, "$Forwarded");
     let mounted = Mounted::new(&server).await;
     mounted.check_mailbox("INBOX", &mut Random::new(4)).await.expect_no_errors("reading");
-    let flags = server.with("INBOX", |mailbox| mailbox.messages.values().map(|m| m.flags.to_string()).collect::<Vec<_>>());
+    let flags =
+        server.with("INBOX", |mailbox| mailbox.messages.values().map(|m| m.flags.to_string()).collect::<Vec<_>>());
     assert_eq!(flags, ["", "$Forwarded"]);
     let inbox = mounted.find("INBOX").await.unwrap().attr.ino;
     for entry in mounted.list(inbox).await.unwrap() {

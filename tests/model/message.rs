@@ -83,7 +83,9 @@ fn fields(header: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
                     value.extend_from_slice(line.trim_ascii());
                 }
             }
-            (_, Some(colon)) => fields.push((line[..colon].trim_ascii().to_vec(), line[colon + 1..].trim_ascii().to_vec())),
+            (_, Some(colon)) => {
+                fields.push((line[..colon].trim_ascii().to_vec(), line[colon + 1..].trim_ascii().to_vec()))
+            }
             _ => {}
         }
     }

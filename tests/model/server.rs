@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use imapfs::error::Error;
 use imapfs::imap::pool::{self, Event};
 use imapfs::imap::response::Data;
 use imapfs::imap::{Answer, Client, Command, FetchItem, Request};
-use imapfs::error::Error;
 use imapfs::mail::flag::Flags;
 use imapfs::mail::mailbox_name::MailboxName;
 use tokio::sync::mpsc;
@@ -173,8 +173,7 @@ impl Server {
         let mut state = self.lock();
         state.validity += 1;
         let validity = 1_700_000_000 + state.validity;
-        let mailbox =
-            Mailbox { validity, uid_next: 1, modseq: 1, messages: BTreeMap::new(), attributes: Vec::new() };
+        let mailbox = Mailbox { validity, uid_next: 1, modseq: 1, messages: BTreeMap::new(), attributes: Vec::new() };
         state.mailboxes.entry(name.to_owned()).or_insert(mailbox);
     }
 

@@ -32,6 +32,7 @@ const AMBIGUOUS: &[(&str, &str)] = &[
     ("qp-html-equals", "an equals sign that begins no escape"),
     ("encoding-quoted", "the encoding in quotes"),
     ("encoding-parameter", "an encoding with a parameter"),
+    ("encoding-twice", "two fields with different encodings"),
     ("charset-iso-2022-jp-broken", "how much a broken escape takes with it"),
     ("malformed-000", "an empty part"),
     ("malformed-001", "boundaries that begin like each other"),

@@ -4,12 +4,14 @@
 //!    each of its blocks, so two readers of the same octets share one fetch.
 //! 2. Nothing a server says of a length is believed before it was seen: the piece that reaches the stated end asks for
 //!    a little more than should be there. Fewer octets than stated, there and only there, correct a hint.
-//! 3. Any other short, misplaced or missing answer is a lie about ranges (seen on several servers): the section is then
+//! 3. A range that ends elsewhere than the structure states may be the lie as well: the first such section is fetched
+//!    whole, and from then on the ends of ranges are believed, if they were right.
+//! 4. Any other short, misplaced or missing answer is a lie about ranges (seen on several servers): the section is then
 //!    fetched whole, and only whole from then on. If that fails as well, the reader gets an error, never short data.
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -21,7 +23,7 @@ use super::cache::Cache;
 use super::flight::Flights;
 use super::object::{Length, Locator, Object};
 use crate::error::{Error, Result};
-use crate::imap::response::{BodyRow, Data};
+use crate::imap::response::BodyRow;
 use crate::imap::{Class, Client, Command, FetchItem};
 use crate::mail::range::{BLOCK, blocks, plan_fetches};
 use crate::mail::section::Section;
@@ -59,6 +61,7 @@ pub struct Content {
     wholes: Arc<Cache<u64, Bytes>>,
     pieces: PieceFlights,
     whole_flights: Flights<u64, Bytes>,
+    ends_are_right: Arc<AtomicBool>,
     next_id: AtomicU64,
 }
 
@@ -71,6 +74,7 @@ impl Content {
             wholes: Arc::new(Cache::new(budget, Bytes::len)),
             pieces: PieceFlights::default(),
             whole_flights: Flights::default(),
+            ends_are_right: Arc::default(),
             next_id: AtomicU64::new(1),
         }
     }
@@ -182,10 +186,11 @@ impl Content {
     fn launch(&self, object: &Arc<Object>, range: Range<u64>) -> PieceFlight {
         let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.blocks));
         let landing = Landing { pieces: Arc::clone(&self.pieces), object: object.id, blocks: blocks(&range) };
+        let ends_are_right = Arc::clone(&self.ends_are_right);
         let task = tokio::spawn(async move {
             let _landing = landing;
             let start = range.start;
-            let octets = fetch_piece(&client, &object, range).await?;
+            let octets = fetch_piece(&client, &object, range, &ends_are_right).await?;
             for (n, block) in octets.chunks(BLOCK as usize).enumerate() {
                 // A copy, so that a block that stays does not keep its whole piece.
                 cache.put((object.id, start / BLOCK + n as u64), Bytes::copy_from_slice(block));
@@ -201,13 +206,18 @@ impl Content {
             return Ok(octets);
         }
         let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.wholes));
-        let id = object.id;
+        let (id, ends_are_right) = (object.id, Arc::clone(&self.ends_are_right));
         let fetch = || async move {
             let octets = fetch_body(&client, &object, None, WHOLE_LIMIT).await?;
+            if object.seen_end() == Some(octets.len() as u64) {
+                ends_are_right.store(true, Ordering::Relaxed);
+            }
             match object.length() {
                 Length::Exact(n) if n != octets.len() as u64 => {
                     return Err(Error::protocol(format!("{n} octets were known, {} came", octets.len())));
                 }
+                // `{0}` is what several servers send for what is not there.
+                Length::Hint(n) if n > 0 && octets.is_empty() => return Err(short(n, 0)),
                 _ => object.set_length(Length::Exact(octets.len() as u64)),
             }
             cache.put(object.id, octets.clone());
@@ -251,7 +261,12 @@ impl Drop for Landing {
 }
 
 /// Fetches the octets of `range`, which begins inside the known length, and learns the length when it reaches the end.
-async fn fetch_piece(client: &Client, object: &Object, range: Range<u64>) -> Result<Bytes> {
+async fn fetch_piece(
+    client: &Client,
+    object: &Object,
+    range: Range<u64>,
+    ends_are_right: &AtomicBool,
+) -> Result<Bytes> {
     let length = object.length();
     let known = length.octets();
     if range.end < known {
@@ -273,6 +288,11 @@ async fn fetch_piece(client: &Client, object: &Object, range: Range<u64>) -> Res
             Err(Error::protocol("much longer than its structure states"))
         }
         Length::Hint(_) => {
+            let is_doubtful = got != want && ask.is_some() && known <= WHOLE_LIMIT;
+            if is_doubtful && !ends_are_right.load(Ordering::Relaxed) {
+                object.set_seen_end(range.start + got);
+                return Err(Error::protocol("a range and the structure do not agree on where a part ends"));
+            }
             if got != want {
                 warn!(uid = %object.locator.uid, section = %object.section, stated = known, real = range.start + got,
                     "the structure states a wrong length");
@@ -304,29 +324,27 @@ async fn fetch_body(client: &Client, object: &Object, range: Option<(u64, u64)>,
 async fn fetch_rows(
     client: &Client,
     locator: &Locator,
-    items: Vec<FetchItem>,
+    mut items: Vec<FetchItem>,
     limit: u64,
     class: Class,
 ) -> Result<Vec<BodyRow>> {
+    items.push(FetchItem::Size);
     let uids = UidSet::range(locator.uid.get(), locator.uid.get());
     let command = Command::Fetch { uids: uids.clone(), items, changed_since: None };
     let (rows, _) = client.run(locator.target(), command, class, limit).await?;
-    let bodies: Vec<BodyRow> = bodies(rows, locator).collect();
+    let rows: Vec<_> = rows.into_iter().filter_map(|row| locator.pick(row)).collect();
+    if rows.iter().any(|row| !locator.is_same(row)) {
+        return Err(Error::Stale);
+    }
+    let bodies: Vec<BodyRow> = rows.into_iter().flat_map(|row| row.bodies).collect();
     if !bodies.is_empty() {
         return Ok(bodies);
     }
     // Servers answer nothing but OK for a message that is gone, and some for one that is there.
     let command = Command::Fetch { uids, items: vec![FetchItem::Flags], changed_since: None };
     let (rows, _) = client.run(locator.target(), command, Class::Small, ANSWER_SLACK).await?;
-    let there = rows.iter().any(|row| matches!(row, Data::Fetch(row) if row.uid == Some(locator.uid)));
+    let there = rows.into_iter().any(|row| locator.pick(row).is_some());
     Err(if there { Error::protocol("the answer has no data") } else { Error::Stale })
-}
-
-fn bodies<'a>(rows: Vec<Data>, locator: &'a Locator) -> impl Iterator<Item = BodyRow> + 'a {
-    rows.into_iter()
-        .filter_map(|row| if let Data::Fetch(row) = row { Some(row) } else { None })
-        .filter(|row| row.uid == Some(locator.uid))
-        .flat_map(|row| row.bodies)
 }
 
 fn take_body(rows: &[BodyRow], section: &Section, origin: Option<u64>) -> Option<Bytes> {

@@ -108,8 +108,9 @@ impl Index {
     }
 
     /// Where a message of this mailbox is.
-    pub fn locate(&self, uid: Uid) -> Option<Locator> {
-        self.validity().map(|validity| Locator { mailbox: self.name.clone(), validity, uid })
+    pub fn locate(&self, message: &Summary) -> Option<Locator> {
+        let Summary { uid, size, .. } = *message;
+        self.validity().map(|validity| Locator { mailbox: self.name.clone(), validity, uid, size })
     }
 
     /// Takes events in, one lock for all, and tells what they changed. After a new UIDVALIDITY this index is void: the
@@ -205,6 +206,12 @@ impl Index {
         known.mailbox.validity().filter(|_| known.void)
     }
 
+    /// Those of these messages that are not known.
+    fn unknown(&self, uids: &UidSet) -> UidSet {
+        let known = self.lock();
+        uids.iter().filter(|uid| known.mailbox.get(*uid).is_none()).collect()
+    }
+
     fn target(&self) -> Target {
         Target::Mailbox { name: self.name.clone(), validity: self.validity().filter(|v| v.0 != 0) }
     }
@@ -232,13 +239,16 @@ impl Index {
                 if present.len() > MESSAGES_MAX {
                     return Err(Error::protocol("SEARCH tells more messages than there can be"));
                 }
-                let missing: UidSet = {
-                    let known = self.lock();
-                    present.iter().filter(|uid| known.mailbox.get(*uid).is_none()).collect()
-                };
+                let mut missing = self.unknown(&present);
                 self.apply([Event::Present(present)]);
-                if !missing.is_empty() {
-                    self.fetch_messages(client, missing, opened.exists).await?;
+                while !missing.is_empty() {
+                    self.fetch_messages(client, missing.clone(), opened.exists).await?;
+                    let still = self.unknown(&missing);
+                    if still.len() == missing.len() {
+                        debug!(mailbox = ?self.name, count = still.len(), "messages that SEARCH lists and FETCH does not tell");
+                        break;
+                    }
+                    missing = still;
                 }
             }
             Step::FlagsSince(modseq) => self.fetch_flags(client, Some(*modseq), opened).await?,

@@ -57,6 +57,8 @@ pub struct Mailboxes {
     /// The id that each directory was given, by its path. Never shrinks.
     ids: HashMap<String, MailboxId>,
     taken: HashSet<u16>,
+    /// Ids under which messages were shown that are gone with their mailbox: no other mail may have their numbers.
+    spent: HashSet<MailboxId>,
 }
 
 /// A name that came or went in a directory of mailboxes.
@@ -120,26 +122,35 @@ impl Mailboxes {
         let mut ids: Vec<Option<MailboxId>> = vec![None; tree.directories().len()];
         for (place, directory) in tree.directories().iter().enumerate().skip(1) {
             let path = tree.path(place);
+            let row = directory.mailbox.map(|n| rows[n]);
+            let name = row.filter(|row| !row.attributes.iter().any(|a| a == "\\noselect" || a == "\\nonexistent"));
+            let is_another = |id: &MailboxId, row: &ListRow| {
+                let index = before.get(id).and_then(|m| m.index.as_ref());
+                self.spent.contains(id) || index.is_some_and(|index| index.name != row.name)
+            };
+            if name.zip(self.ids.get(&path)).is_some_and(|(row, id)| is_another(id, row)) {
+                self.ids.remove(&path);
+            }
             let Some(id) = self.assign(&path, &path) else { continue };
             ids[place] = Some(id);
             let parent = ids[directory.parent];
-            let row = directory.mailbox.map(|n| rows[n]);
             let mut attributes = row.map(|row| row.attributes.clone()).unwrap_or_default();
             if row.is_some_and(|row| subscribed.contains(&row.name)) {
                 attributes.push("\\subscribed".to_owned());
             }
-            let name = row.filter(|row| !row.attributes.iter().any(|a| a == "\\noselect" || a == "\\nonexistent"));
             let kept = before.remove(&id).and_then(|m| m.index);
-            let index = name.map(|row| match kept {
-                Some(index) if index.name == row.name => index,
-                _ => Arc::new(Index::new(id, row.name.clone(), changes.clone())),
-            });
+            if kept.is_some() && name.is_none() {
+                self.spent.insert(id);
+            }
+            let new = |row: &ListRow| Arc::new(Index::new(id, row.name.clone(), changes.clone()));
+            let index = name.map(|row| kept.unwrap_or_else(|| new(row)));
             let display = directory.mailbox.map_or_else(|| path.clone(), |n| displays[n].clone());
             let component = directory.name.to_string();
             self.siblings(parent).insert(component.clone(), id);
             let children = BTreeMap::new();
             self.by_id.insert(id, Mailbox { id, component, parent, children, path, display, attributes, index });
         }
+        self.spent.extend(before.values().filter(|gone| gone.index.is_some()).map(|gone| gone.id));
         before.into_values().map(|gone| Moved { parent: gone.parent, component: gone.component }).collect()
     }
 
@@ -226,6 +237,11 @@ mod tests {
         assert!(a.get(a.find("a").unwrap()).unwrap().index.is_none());
         let moved = a.update(&rows(&["INBOX"]), &changes);
         assert_eq!(moved.len(), 2);
+        // What comes again under an old name is other mail.
+        a.update(&rows(&["INBOX", "a", "a/b"]), &changes);
+        assert_eq!(a.find("INBOX"), b.find("INBOX"));
+        assert!(a.find("a").is_some() && a.find("a") != b.find("a"));
+        assert!(a.find("a/b").is_some() && a.find("a/b") != id);
     }
 
     #[test]

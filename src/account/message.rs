@@ -8,7 +8,6 @@ use tracing::warn;
 use super::content::Content;
 use super::object::{Length, Locator, Object};
 use crate::error::{Error, Result};
-use crate::imap::response::Data;
 use crate::imap::{Class, Client, Command, FetchItem};
 use crate::mail::envelope::Summary;
 use crate::mail::mime::{self, Parsed};
@@ -100,14 +99,14 @@ impl Message {
     ) -> Result<Arc<Self>> {
         let locator = &whole.locator;
         let uids = UidSet::range(locator.uid.get(), locator.uid.get());
-        let command = Command::Fetch { uids, items: vec![FetchItem::BodyStructure], changed_since: None };
+        let items = vec![FetchItem::BodyStructure, FetchItem::Size];
+        let command = Command::Fetch { uids, items, changed_since: None };
         let (rows, _) = client.run(locator.target(), command, Class::Small, STRUCTURE_MAX).await?;
-        let row = rows.into_iter().find_map(|row| match row {
-            Data::Fetch(row) if row.uid == Some(locator.uid) && (row.structure.is_some() || row.odd_structure) => {
-                Some(row)
-            }
-            _ => None,
-        });
+        let row = rows
+            .into_iter()
+            .filter_map(|row| locator.pick(row))
+            .find(|row| row.structure.is_some() || row.odd_structure)
+            .filter(|row| locator.is_same(row));
         match row.ok_or(Error::Stale)?.structure {
             Some(root) if mime::sane(&root, summary.size) => {
                 Ok(Arc::new(Self::new(mailbox, whole, summary, root, Origin::Server)))

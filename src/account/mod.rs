@@ -329,7 +329,7 @@ impl Account {
 
     /// The octets of a message, `BODY[]`.
     fn whole(&self, id: MailboxId, summary: &Summary) -> Result<Arc<Object>> {
-        let locator = self.index(id)?.locate(summary.uid).ok_or(Error::Stale)?;
+        let locator = self.index(id)?.locate(summary).ok_or(Error::Stale)?;
         let mut wholes = self.wholes.lock().unwrap_or_else(PoisonError::into_inner);
         // A message of no octets is looked at before it is believed.
         let length = if summary.size == 0 { Length::Hint(0) } else { Length::Exact(summary.size) };
@@ -359,8 +359,11 @@ impl Account {
     pub async fn size(self: &Arc<Self>, message: &Arc<Message>, entry: EntryId) -> Result<u64> {
         match self.reading.size(&self.content, message, entry).await {
             Err(Error::Protocol(_)) => {
-                let message = self.distrust(message, entry).await?;
-                self.reading.size(&self.content, &message, entry).await
+                let new = self.distrust(message, entry).await?;
+                let size = self.reading.size(&self.content, &new, entry).await?;
+                // Who asked holds the old one, and is to show the size that a reader gets.
+                message.learn_size(entry, size);
+                Ok(size)
             }
             outcome => self.settled(message, outcome),
         }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::imap::Target;
+use crate::imap::response::{Data, FetchRow};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
 use crate::mail::uid::{Uid, UidValidity};
@@ -16,6 +17,8 @@ pub struct Locator {
     pub validity: UidValidity,
     /// Its UID.
     pub uid: Uid,
+    /// RFC822.SIZE, octets: what tells it from a message that a server makes up in the place of one that is gone.
+    pub size: u64,
 }
 
 impl Locator {
@@ -23,6 +26,20 @@ impl Locator {
     pub fn target(&self) -> Target {
         // 0 is what a server without UIDVALIDITY has.
         Target::Mailbox { name: self.mailbox.clone(), validity: Some(self.validity).filter(|v| v.0 != 0) }
+    }
+
+    /// What a FETCH told of this message; `None` for everything else that came with it.
+    pub fn pick(&self, row: Data) -> Option<Box<FetchRow>> {
+        match row {
+            Data::Fetch(row) if row.uid == Some(self.uid) => Some(row),
+            _ => None,
+        }
+    }
+
+    /// Is it the message that was listed? For one that another session expunged Courier makes up a notice of 129
+    /// octets, GNU mailutils an empty message.
+    pub fn is_same(&self, row: &FetchRow) -> bool {
+        row.size.is_none_or(|size| size == self.size)
     }
 }
 
@@ -65,12 +82,13 @@ pub struct Object {
 struct State {
     length: Length,
     whole_only: bool,
+    seen_end: Option<u64>,
 }
 
 impl Object {
     /// An object of which only `length` is known.
     pub fn new(id: u64, locator: Locator, section: Section, length: Length) -> Self {
-        Self { id, locator, section, state: Mutex::new(State { length, whole_only: false }) }
+        Self { id, locator, section, state: Mutex::new(State { length, whole_only: false, seen_end: None }) }
     }
 
     /// What is known of its length.
@@ -91,5 +109,15 @@ impl Object {
     /// From now on it is only asked for whole.
     pub fn set_whole_only(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).whole_only = true;
+    }
+
+    /// Where a range said that it ends, when that is to be checked by its whole.
+    pub fn seen_end(&self) -> Option<u64> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).seen_end
+    }
+
+    /// A range ended there.
+    pub fn set_seen_end(&self, end: u64) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).seen_end = Some(end);
     }
 }

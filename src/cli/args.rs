@@ -1,7 +1,8 @@
 //! The command line, and what of it becomes settings of an account.
 #![allow(rustdoc::broken_intra_doc_links)] // the docstrings here are help texts
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
@@ -69,14 +70,13 @@ pub enum Command {
 
 /// `imapfs mount`.
 #[derive(Args, Clone, Debug)]
-#[command(args_override_self = true, allow_missing_positional = true)]
+#[command(args_override_self = true, override_usage = "imapfs mount [OPTIONS] [ACCOUNT|URL] <MOUNTPOINT>")]
 pub struct Mount {
-    /// Account of the config file, or imaps://user@host[:port][/MAILBOX] [default: the only account]
-    #[arg(value_name = "ACCOUNT|URL")]
-    pub account: Option<String>,
-    /// Directory to mount on
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub mountpoint: PathBuf,
+    /// Account of the config file, or imaps://user@host[:port][/MAILBOX] [default: the only account]; then the directory
+    /// to mount on
+    // One list: with two positionals of which the first may be missing, clap takes no flag between them.
+    #[arg(value_name = "ACCOUNT|URL> <MOUNTPOINT", num_args = 1..=2, required = true, value_hint = ValueHint::AnyPath)]
+    pub places: Vec<OsString>,
     /// Stay in the foreground and log to standard error
     #[arg(short, long, env = "IMAPFS_FOREGROUND", value_parser = BoolishValueParser::new())]
     pub foreground: bool,
@@ -271,6 +271,18 @@ impl Connection {
 }
 
 impl Mount {
+    /// The directory to mount on: the last of the places.
+    pub fn mountpoint(&self) -> &Path {
+        self.places.last().map_or(Path::new(""), Path::new)
+    }
+
+    /// The account, when one was named.
+    pub fn account(&self) -> Option<&str> {
+        // What is not UTF-8 is no account: it is looked for, and not found, under what can be shown of it.
+        let [account, _] = &self.places[..] else { return None };
+        Some(account.to_str().unwrap_or("\u{fffd}"))
+    }
+
     /// What these flags say about an account.
     pub fn settings(&self) -> Settings {
         Settings {

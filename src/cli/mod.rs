@@ -65,10 +65,6 @@ fn run(arguments: Vec<OsString>, password: Option<SecretString>) -> Result<(), F
 /// # Errors
 /// Usage, with what clap says of it.
 fn parse(arguments: &[OsString]) -> Result<Option<Cli>, Failure> {
-    // With ACCOUNT left out clap takes all that follows a `--` for MOUNTPOINT; where it parts nothing it can go.
-    let is_flag = |argument: &&OsString| argument.as_encoded_bytes().starts_with(b"-");
-    let idle = arguments.iter().rposition(|a| is_flag(&a)).filter(|at| arguments[*at] == "--");
-    let arguments = arguments.iter().enumerate().filter(|(n, _)| Some(*n) != idle).map(|(_, argument)| argument);
     let parsed = args::command().try_get_matches_from(arguments).and_then(|found| Cli::from_arg_matches(&found));
     parsed.map(Some).or_else(|error| {
         let text = error.render().to_string();

@@ -66,9 +66,9 @@ pub fn run(arguments: Vec<OsString>, sloppy: bool, password: Option<SecretString
 /// As [`run`].
 pub fn check(arguments: Vec<OsString>, sloppy: bool) -> Result<(), Failure> {
     let Some((global, mount)) = expand(arguments, sloppy)? else { return Ok(()) };
-    let target = target::find(mount.account.as_deref(), &global)?;
-    target.with_flags(mount.settings(), mount.account.as_deref())?;
-    mountpoint(&mount.mountpoint).map(|_| ())
+    let target = target::find(mount.account(), &global)?;
+    target.with_flags(mount.settings(), mount.account())?;
+    mountpoint(mount.mountpoint()).map(|_| ())
 }
 
 /// Parses the command line with each mount option put in as the flag that it stands for. They come first, so that
@@ -93,9 +93,9 @@ fn expand(arguments: Vec<OsString>, sloppy: bool) -> Result<Option<(Global, Moun
 }
 
 fn options(mount: &Mount, global: &Global, password: Option<SecretString>) -> Result<Options, Failure> {
-    let argument = mount.account.as_deref();
+    let argument = mount.account();
     let target = target::find(argument, global)?.with_flags(mount.settings(), argument)?;
-    let mountpoint = mountpoint(&mount.mountpoint)?;
+    let mountpoint = mountpoint(mount.mountpoint())?;
     let imap = target.imap_options(global, &mount.connection, password)?;
     let settings = target.settings;
     Ok(Options {

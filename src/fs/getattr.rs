@@ -40,10 +40,13 @@ impl Fs {
             }
             Node::Entry(id, uid, entry) => {
                 let message = self.account.message(id, uid).await?;
-                if !message.entry(entry)?.content.is_directory() {
-                    self.account.size(&message, entry).await?;
+                let mut found = self.part_entry(&message, entry)?;
+                if found.attr.kind == Kind::File {
+                    // Told from here on by what took the message's place, if what the server said of it was wrong.
+                    found.attr.size = self.account.size(&message, entry).await?;
+                    found.attr_ttl = IMMUTABLE_TTL;
                 }
-                self.part_entry(&message, entry)?
+                found
             }
         })
     }

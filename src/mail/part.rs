@@ -21,9 +21,13 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The encoding of this name, in any case, blanks around it ignored.
+    /// The encoding of this name, in any case, blanks around it ignored. So are quotes around it, and a parameter or
+    /// comment behind it: there are to be none, but mail readers decode what has them.
     pub fn parse(name: &[u8]) -> Self {
-        match name.trim_ascii().to_ascii_lowercase().as_slice() {
+        let end = name.iter().position(|octet| b";(".contains(octet)).unwrap_or(name.len());
+        let name = name[..end].trim_ascii();
+        let quoted = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\""));
+        match quoted.unwrap_or(name).trim_ascii().to_ascii_lowercase().as_slice() {
             b"base64" => Self::Base64,
             b"quoted-printable" => Self::QuotedPrintable,
             b"x-uuencode" | b"uuencode" | b"x-uue" | b"uue" => Self::Uuencode,
@@ -95,5 +99,26 @@ impl Part {
     /// Was it sent as an attachment?
     pub fn is_attachment(&self) -> bool {
         self.disposition.as_ref().is_some_and(|(kind, _)| &**kind == "attachment")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoding_is_known_however_it_is_written() {
+        fn check(name: &str, expected: Encoding) {
+            assert_eq!(Encoding::parse(name.as_bytes()), expected, "{name}");
+        }
+        check("BASE64", Encoding::Base64);
+        check(" base64\t", Encoding::Base64);
+        check("\"base64\"", Encoding::Base64);
+        check("base64; charset=utf-8", Encoding::Base64);
+        check("quoted-printable (so it is)", Encoding::QuotedPrintable);
+        check("x-uue", Encoding::Uuencode);
+        check("base64 8bit", Encoding::Identity);
+        check("\"", Encoding::Identity);
+        check("", Encoding::Identity);
     }
 }

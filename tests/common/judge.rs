@@ -14,17 +14,17 @@ pub struct Difference {
     pub what: String,
 }
 
-/// All differences between a mailbox (its path in the mount) and the server's. On Cyrus and Courier the path begins
-/// with INBOX.
+/// All differences between a mailbox (its path in the mount) and the server.
 ///
 /// # Panics
 /// When the judge itself fails.
 pub fn judge(account: &Account, mount: &Mount, mailbox: &str) -> Vec<Difference> {
+    let path = mailbox.strip_prefix(if account.server == "dovecot" { "" } else { "INBOX/" }).unwrap_or(mailbox);
     let output = Command::new("python3")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judge.py"))
         .args(["--json", "--port", &account.direct_port().to_string()])
         .args(["--user", &account.user, "--password", &account.password])
-        .args(["--mailbox", mailbox, "--wire", &account.wire_name(mailbox.strip_prefix("INBOX/").unwrap_or(mailbox))])
+        .args(["--mailbox", mailbox, "--wire", &account.wire_name(path)])
         .arg("--mount")
         .arg(mount.path())
         .output()

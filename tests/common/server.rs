@@ -193,4 +193,13 @@ impl Account {
             _ => format!("INBOX.{}", path.replace('/', ".")),
         }
     }
+
+    /// Where that mailbox is in a mount: `INBOX/a/b` on Cyrus and Courier.
+    pub fn path_name(&self, path: &str) -> String {
+        match self.server {
+            "dovecot" => path.to_owned(),
+            _ if path == "INBOX" => path.to_owned(),
+            _ => format!("INBOX/{path}"),
+        }
+    }
 }

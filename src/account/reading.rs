@@ -367,6 +367,7 @@ async fn ends(content: &Content, source: &Source) -> Result<Option<Layout>> {
     let stated = source.length().octets();
     // Both at once; the tail settles the length as well.
     content.prefetch(&source.object, source.range(0..HEAD.min(stated)));
+    content.prefetch(&source.object, source.range(stated.saturating_sub(TAIL)..stated));
     let length = exact_length(content, source).await?;
     let head = content.read(&source.object, source.range(0..HEAD.min(length))).await?;
     let tail = content.read(&source.object, source.range(length.saturating_sub(TAIL)..length)).await?;

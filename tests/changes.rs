@@ -1,5 +1,7 @@
 //! What others do while the account is mounted: the comment of each test is what the user is promised.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 mod model;
 
@@ -11,7 +13,6 @@ use imapfs::imap::response::{Data, FetchRow};
 use imapfs::mail::flag::Flags;
 use imapfs::mail::mailbox_name::MailboxName;
 use imapfs::mail::uid::Uid;
-use imapfs::tree::node::ROOT;
 use model::lies::Expunged;
 use model::message::Message;
 use model::{Lies, Mounted, Random, Server};
@@ -182,7 +183,7 @@ async fn the_time_of_a_mailbox_moves_with_its_content() {
     let server = Server::with_messages([with_attachment()]);
     let mounted = Mounted::new(&server).await;
     let inbox = mounted.find("INBOX").await.unwrap().attr.ino;
-    let mut look = async || {
+    let look = async || {
         mounted.list(inbox).await.unwrap();
         mounted.fs.getattr(inbox).await.unwrap().attr.mtime_nanos
     };

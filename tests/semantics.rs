@@ -1,5 +1,7 @@
 //! What the user is promised: the comment of each test is the promise.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 mod model;
 

@@ -101,11 +101,11 @@ impl Server {
                 server.take(request).await;
             }
         });
-        let mut about = pool::Server::default();
-        about.capabilities = vec!["IMAP4REV1".into(), "UIDPLUS".into()];
+        let mut capabilities = vec!["IMAP4REV1".into(), "UIDPLUS".into()];
         if self.lock().condstore {
-            about.capabilities.push("CONDSTORE".into());
+            capabilities.push("CONDSTORE".into());
         }
+        let about = pool::Server { capabilities, ..pool::Server::default() };
         let (events, unasked) = mpsc::unbounded_channel();
         (Client::from_channel(requests, about), events, unasked)
     }

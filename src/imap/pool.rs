@@ -154,3 +154,7 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

@@ -354,7 +354,7 @@ fn summarize(row: FetchRow) -> Option<Summary> {
         size,
         row.flags.unwrap_or_default(),
         row.modseq.unwrap_or(0),
-        &row.envelope.unwrap_or_else(Envelope::default),
+        &row.envelope.unwrap_or_default(),
     );
     summary.email_id = text(row.email_id);
     summary.thread_id = text(row.thread_id);

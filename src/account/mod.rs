@@ -401,7 +401,10 @@ impl Account {
         {
             self.tell_size(message, entry);
         }
-        outcome
+        match before {
+            Some((message, ..)) => self.settled(message, outcome),
+            None => outcome,
+        }
     }
 
     /// The size of an entry is not what it was told to be.

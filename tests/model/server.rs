@@ -46,6 +46,8 @@ pub struct State {
     /// Counted from 0: the connection is lost at this command, and at each later one until it is taken back.
     pub cut_at: Option<Cut>,
     pub condstore: bool,
+    /// Mailboxes that may be listed and not opened.
+    pub denied: Vec<String>,
     /// From a command to its answer.
     pub delay: Duration,
     /// How many commands wait for their answer now, and at most so far.

@@ -10,7 +10,7 @@ use super::object::Locator;
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, FetchRow, Selected, StatusItems};
 use crate::imap::{Answer, Class, Client, Command, FetchItem, Target};
-use crate::mail::envelope::{Envelope, Summary};
+use crate::mail::envelope::Summary;
 use crate::mail::mailbox::{Change, Event, Mailbox, Opened, Step};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};

@@ -70,6 +70,12 @@ impl Reader {
         Reader::Text(text.into())
     }
 
+    /// The entry that is read, and its size as far as it is known; `None` for what has no other size than it had.
+    pub fn known_size(&self) -> Option<(&Message, EntryId, Option<u64>)> {
+        let Reader::Part(part) = self else { return None };
+        part.entry.as_ref().map(|(message, entry)| (&**message, *entry, message.known_size(*entry)))
+    }
+
     /// A reader of a message as it is: `size` octets.
     pub fn whole(object: Arc<Object>, size: u64) -> Self {
         Reader::Part(Box::new(PartReader {

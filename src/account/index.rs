@@ -10,7 +10,7 @@ use super::object::Locator;
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, FetchRow, Selected, StatusItems};
 use crate::imap::{Answer, Class, Client, Command, FetchItem, Target};
-use crate::mail::envelope::{Envelope, Summary};
+use crate::mail::envelope::Summary;
 use crate::mail::mailbox::{Change, Event, Mailbox, Opened, Step};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
@@ -365,7 +365,7 @@ fn summarize(row: FetchRow) -> Option<Summary> {
         size,
         row.flags.unwrap_or_default(),
         row.modseq.unwrap_or(0),
-        &row.envelope.unwrap_or_else(Envelope::default),
+        &row.envelope.unwrap_or_default(),
     );
     summary.email_id = text(row.email_id);
     summary.thread_id = text(row.thread_id);

@@ -41,11 +41,11 @@ impl Mailbox {
         self.attributes.iter().any(|a| a == "\\subscribed")
     }
 
-    /// Its special use, `\sent` and so on, RFC 6154.
-    pub fn special_use(&self) -> Option<&str> {
+    /// Its special use as RFC 6154 spells it: `\Sent` and so on.
+    pub fn special_use(&self) -> Option<&'static str> {
         const USES: [&str; 8] =
-            ["\\all", "\\archive", "\\drafts", "\\flagged", "\\junk", "\\sent", "\\trash", "\\important"];
-        self.attributes.iter().map(String::as_str).find(|a| USES.contains(a))
+            ["\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash", "\\Important"];
+        USES.into_iter().find(|name| self.attributes.iter().any(|attribute| attribute.eq_ignore_ascii_case(name)))
     }
 }
 

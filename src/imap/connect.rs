@@ -176,6 +176,14 @@ async fn step<T>(
         Ok(Ok(value)) => gate.failure().map_or(Ok(value), Err),
         // The text of async-imap's error is not used: it may quote what was sent.
         Ok(Err(_)) => Err(gate.failure().unwrap_or_else(|| Error::protocol(format!("the server refuses {what}")))),
+        Err(_) if what == "greeting" => {
+            let text = format!("no greeting within {} s (is this port for TLS?)", limit.as_secs());
+            Err(Error::TimedOut(text.into()))
+        }
         Err(_) => Err(Error::TimedOut(format!("no answer to {what} within {} s", limit.as_secs()).into())),
     }
 }
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;

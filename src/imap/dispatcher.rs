@@ -41,9 +41,8 @@ const MAX_ATTEMPTS: u32 = 2;
 const DEAR: usize = 3;
 /// Small reads in flight on a connection that make another one worth opening.
 const CROWDED: usize = 32;
-/// A connection that is lost within this time was of no use; after this many in a row the server counts as away.
-const QUICK: Duration = Duration::from_secs(5);
-const MAX_QUICK: u32 = 3;
+/// After so many connections in a row that were lost before they had carried out a command the server counts as away.
+const MAX_USELESS: u32 = 3;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +58,6 @@ struct Slot {
     id: u64,
     place: Place,
     jobs: mpsc::UnboundedSender<Job>,
-    since: Instant,
     /// Small requests that it was given and has not answered.
     small: Arc<AtomicUsize>,
     /// The same of bulk reads.
@@ -71,6 +69,7 @@ struct Slot {
     message: Option<Uid>,
 }
 
+type Channel<T> = (mpsc::UnboundedSender<T>, mpsc::UnboundedReceiver<T>);
 type Opened = Result<(Wire, Server, Login)>;
 
 /// See the top of the file.
@@ -89,10 +88,10 @@ pub struct Dispatcher {
     bearable: Option<(usize, Instant)>,
     /// The server is away: until when nothing is tried, the pause, and why.
     away: Option<(Instant, Duration, Error)>,
-    /// Connections in a row that were lost within [`QUICK`].
-    quick: u32,
-    opened: (mpsc::UnboundedSender<(Place, Opened)>, mpsc::UnboundedReceiver<(Place, Opened)>),
-    ends: (mpsc::UnboundedSender<(u64, End)>, mpsc::UnboundedReceiver<(u64, End)>),
+    /// Connections in a row that carried out no command.
+    useless: u32,
+    opened: Channel<(Place, Opened)>,
+    ends: Channel<(u64, End)>,
 }
 
 impl Dispatcher {
@@ -115,7 +114,7 @@ impl Dispatcher {
             waiting: VecDeque::new(),
             bearable: None,
             away: None,
-            quick: 0,
+            useless: 0,
             opened: mpsc::unbounded_channel(),
             ends: mpsc::unbounded_channel(),
         };
@@ -327,7 +326,6 @@ impl Dispatcher {
             id: self.next_id,
             place,
             jobs,
-            since: Instant::now(),
             small: Arc::default(),
             bulk: Arc::default(),
             mailbox: None,
@@ -337,9 +335,8 @@ impl Dispatcher {
 
     /// A connection is gone. What may be sent again is, on another one.
     fn ended(&mut self, id: u64, end: End) {
-        let slot = self.slots.iter().position(|s| s.id == id).map(|at| self.slots.remove(at));
-        let lived = slot.map_or(QUICK, |s| s.since.elapsed());
-        self.quick = if lived < QUICK && end.error.is_some() { self.quick + 1 } else { 0 };
+        self.slots.retain(|s| s.id != id);
+        self.useless = if end.useful || end.error.is_none() { 0 } else { self.useless + 1 };
         let error = end.error.unwrap_or_else(|| Error::offline("the connection is closed"));
         tracing::info!(%error, "connection closed");
         // The next one keeps the place for watching.
@@ -349,8 +346,8 @@ impl Dispatcher {
         {
             self.slots[at].place = Place::Watch;
         }
-        if self.quick >= MAX_QUICK && self.slots.is_empty() && self.opening.is_none() {
-            self.quick = 0;
+        if self.useless >= MAX_USELESS && self.slots.is_empty() && self.opening.is_none() {
+            self.useless = 0;
             self.fall_back(error.clone());
         }
         for mut job in end.jobs {

@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::Uid;
 
+/// Items that one FETCH may have: one bit each says what was answered.
+pub const MAX_ITEMS: usize = 64;
+
 /// A request on its way through the pool.
 #[derive(Debug)]
 pub struct Job {
@@ -188,7 +191,7 @@ impl Flight {
         let before = self.answered.get(&uid).copied().unwrap_or(0);
         let mut had = before;
         let mut mine = FetchRow { number: row.number, uid: row.uid, ..FetchRow::default() };
-        for (n, item) in items.iter().enumerate().take(64) {
+        for (n, item) in items.iter().enumerate().take(MAX_ITEMS) {
             let bit = 1 << n;
             if had & bit == 0 && take_item(item, row, &mut mine) {
                 had |= bit;

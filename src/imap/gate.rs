@@ -27,6 +27,8 @@ use crate::error::{Error, Result, printable};
 
 /// Before login nobody has long lines or literals to send.
 const LIMITS: Limits = Limits { line: 64 << 10, literal: 4 << 10, total: 16 << 10 };
+/// Octets that may wait for the end of their response: a line and what came with it in one read.
+const MAX_UNDER_WAY: u64 = 256 << 10;
 /// Responses in one step (greeting, command) before the server is taken to be broken.
 const MAX_RESPONSES: u32 = 1000;
 
@@ -199,7 +201,11 @@ impl Inner {
 
     /// The next response that has already arrived, if any, is dealt with.
     fn next(&mut self) -> Result<bool> {
-        let Some(frame) = self.framer.next_frame()? else { return Ok(false) };
+        let frame = self.framer.next_frame()?;
+        if frame.as_ref().is_some_and(|f| f.cut) || self.framer.progress() > MAX_UNDER_WAY {
+            return Err(Error::protocol("the server sent a line without end before login"));
+        }
+        let Some(frame) = frame else { return Ok(false) };
         if self.debug {
             tracing::debug!(target: "imapfs::protocol", "S: {}", printable(&frame.line, 300));
         }

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
@@ -15,6 +15,9 @@ use super::transport::Stream;
 pub const CHUNK: usize = 64 * 1024;
 
 const MIN_ROOM: usize = 4096;
+/// Octets of one read. TLS fills all the room it is given with zeros before it reads a record of 16 KiB into it: with
+/// the room for a large literal that would take quadratic time.
+const READ: usize = 32 * 1024;
 
 /// The reading half.
 pub struct Reader {
@@ -63,7 +66,7 @@ impl Reader {
             buffer.reserve(CHUNK);
         }
         let Some(inflate) = &mut self.inflate else {
-            return self.stream.read_buf(buffer).await;
+            return self.stream.read_buf(&mut buffer.limit(READ)).await;
         };
         loop {
             while inflate.more || !inflate.raw.is_empty() {

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::command::{self, Dialect, Line};
-use super::flight::{Flight, Job};
+use super::flight::{Flight, Job, MAX_ITEMS};
 use super::frame::{Frame, Limits};
 use super::pool::Event;
 use super::refusal::{self, Refusal};
@@ -58,6 +58,7 @@ pub struct Machine {
     output: BytesMut,
     sent: u64,
     unasked: u64,
+    useful: bool,
 }
 
 /// A SELECT on its way, for the job at the head of the queue.
@@ -91,6 +92,7 @@ impl Machine {
             output: BytesMut::new(),
             sent: 0,
             unasked: 0,
+            useful: false,
         }
     }
 
@@ -102,6 +104,11 @@ impl Machine {
     /// Is an answer of the server waited for?
     pub fn is_busy(&self) -> bool {
         self.selecting.is_some() || !self.flights.is_empty()
+    }
+
+    /// Has any command been carried out?
+    pub fn is_useful(&self) -> bool {
+        self.useful
     }
 
     /// Is there nothing left to do?
@@ -142,8 +149,15 @@ impl Machine {
             if *command == Command::SearchAll && self.flights.iter().any(|f| *f.command() == Command::SearchAll) {
                 return;
             }
+            if matches!(command, Command::Fetch { items, .. } if items.len() > MAX_ITEMS) {
+                self.finish_first(Err(Error::invalid("a FETCH of too many items")));
+                continue;
+            }
             match command::lines(command, job.mailbox(), &self.dialect) {
-                Ok(lines) if lines.is_empty() => self.finish_first(Ok(Done::default())),
+                Ok(lines) if lines.is_empty() => {
+                    let selected = job.mailbox().and(self.selected.as_ref()).map(|(_, s)| s.clone());
+                    self.finish_first(Ok(Done { code: None, selected }));
+                }
                 Ok(lines) => self.send(&lines),
                 Err(error) => self.finish_first(Err(error)),
             }
@@ -254,6 +268,7 @@ impl Machine {
             self.selected(selecting, refusal);
             return Ok(());
         }
+        self.useful |= refusal.status == Status::Ok;
         let at = self.flights.iter().position(|f| f.tags.contains(&number)).ok_or_else(unknown)?;
         if self.flights[at].answer(number, refusal)
             && let Some(flight) = self.flights.remove(at)

@@ -19,6 +19,8 @@ pub mod response_code;
 pub mod sasl;
 pub mod session;
 pub mod setup;
+#[cfg(test)]
+mod testing;
 pub mod token;
 pub mod transport;
 pub mod untagged;

@@ -165,3 +165,7 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

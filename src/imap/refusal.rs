@@ -33,6 +33,12 @@ impl Refusal {
                 .iter()
                 .any(|t| text.contains(t))
     }
+
+    /// Dovecot 2.3 and Courier have no code for it.
+    fn is_missing(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.text).to_ascii_lowercase();
+        ["doesn't exist", "does not exist", "no such mailbox"].iter().any(|t| text.contains(t))
+    }
 }
 
 /// The error of a command after login that was answered NO or BAD.
@@ -50,6 +56,7 @@ pub fn command(refusal: &Refusal) -> Error {
         Some(Code::Cannot) => Error::Unsupported(text()),
         Some(Code::ExpungeIssued) => Error::Stale,
         Some(Code::Expired | Code::PrivacyRequired | Code::AuthenticationFailed) => Error::Auth(text()),
+        None if refusal.status == Status::No && refusal.is_missing() => Error::NotFound,
         _ if refusal.status == Status::Bad => Error::protocol(format!("BAD: {}", refusal.sentence())),
         _ => Error::protocol(refusal.sentence()),
     }

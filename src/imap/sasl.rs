@@ -249,8 +249,9 @@ fn escape_name(name: &str) -> String {
 
 /// SASLprep (RFC 4013) as far as it matters: other spaces are a space, what is invisible goes, NFKC.
 fn prepare(text: &str) -> String {
+    let invisible = |c: char| matches!(c, '\u{ad}' | '\u{34f}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}');
     text.chars()
-        .filter(|c| !matches!(c, '\u{ad}' | '\u{34f}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'))
+        .filter(|c| !invisible(*c))
         .map(|c| if !c.is_ascii() && c.is_whitespace() { ' ' } else { c })
         .nfkc()
         .collect()

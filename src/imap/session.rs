@@ -45,6 +45,8 @@ pub struct End {
     pub error: Option<Error>,
     /// Jobs that may be sent again on another connection, in order.
     pub jobs: Vec<Job>,
+    /// Whether it carried out any command.
+    pub useful: bool,
 }
 
 /// One connection and its clocks.
@@ -85,7 +87,8 @@ impl Session {
         match self.work(&mut jobs).await {
             Ok(()) => {
                 self.say_goodbye().await;
-                End { error: None, jobs: self.machine.lose(&Error::offline("the connection is closed")) }
+                let jobs = self.machine.lose(&Error::offline("the connection is closed"));
+                End { error: None, jobs, useful: self.machine.is_useful() }
             }
             Err(error) => {
                 jobs.close();
@@ -93,7 +96,7 @@ impl Session {
                 while let Ok(job) = jobs.try_recv() {
                     lost.push(job);
                 }
-                End { error: Some(error), jobs: lost }
+                End { error: Some(error), jobs: lost, useful: self.machine.is_useful() }
             }
         }
     }
@@ -277,3 +280,7 @@ pub fn spawn<I: Send + 'static>(
         let _ = ends.send((id, end));
     });
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

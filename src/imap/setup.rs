@@ -35,7 +35,8 @@ pub struct Wire {
 pub struct Open(Arc<Counters>);
 
 impl Open {
-    fn new(counters: Arc<Counters>) -> Self {
+    /// Counts one more.
+    pub fn new(counters: Arc<Counters>) -> Self {
         counters.connections.fetch_add(1, Ordering::Relaxed);
         counters.logins.fetch_add(1, Ordering::Relaxed);
         Self(counters)

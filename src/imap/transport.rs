@@ -158,3 +158,7 @@ fn connector(tls_ca: Option<&Path>) -> Result<TlsConnector> {
     }
     builder.build().map_err(|e| Error::Local(format!("TLS: {e}").into()))
 }
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod tests;

@@ -1,0 +1,175 @@
+//! Clients against servers that bear few connections, lose them, or go away.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+
+use super::super::options::{Credentials, Tls};
+use super::super::request::FetchItem;
+use super::super::testing::{fetch, mailbox, options, selected, serve};
+use super::*;
+use crate::mail::section::Section;
+
+/// Commands that a server heard, each with the number of its connection.
+type Heard = Arc<Mutex<Vec<(usize, String)>>>;
+
+/// A server; `refuse` closes a connection before its greeting, `answer` answers what is no matter of course.
+async fn server(
+    refuse: impl Fn(usize) -> bool + Send + 'static,
+    answer: impl Fn(usize, &str, &str) -> Option<String> + Send + Sync + 'static,
+) -> (u16, Heard) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (heard, answer) = (Heard::default(), Arc::new(answer));
+    let all = Arc::clone(&heard);
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            if !refuse(number) {
+                tokio::spawn(one(stream, number, Arc::clone(&all), Arc::clone(&answer)));
+            }
+        }
+    });
+    (port, heard)
+}
+
+async fn one(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    number: usize,
+    heard: Heard,
+    answer: Arc<impl Fn(usize, &str, &str) -> Option<String>>,
+) {
+    use tokio::io::AsyncWriteExt;
+    let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1] hi\r\n").await;
+    serve(stream, |tag, command| {
+        heard.lock().unwrap().push((number, command.to_owned()));
+        if let Some(text) = answer(number, tag, command) {
+            return text;
+        }
+        match command.split(' ').next().unwrap_or_default() {
+            "LOGIN" => format!("{tag} OK [CAPABILITY IMAP4rev1] in\r\n"),
+            "SELECT" => selected(tag),
+            "UID" => {
+                let uid = command.split(' ').nth(2).unwrap_or_default();
+                format!("* 1 FETCH (UID {uid} BODY[1] \"x{uid}\")\r\n{tag} OK done\r\n")
+            }
+            "LOGOUT" => format!("* BYE\r\n{tag} OK\r\nclose"),
+            _ => format!("{tag} OK done\r\n"),
+        }
+    })
+    .await;
+}
+
+async fn client(port: u16, connections: usize) -> Result<Client> {
+    let mut options = options(port, Tls::None, Credentials::Password("s3cret".into()));
+    options.connections = connections;
+    Client::connect(options, mpsc::unbounded_channel().0).await
+}
+
+async fn read(client: &Client, name: &str, uid: u32, class: Class) -> Result<usize> {
+    let command = fetch(&[uid], &[FetchItem::Body(Section::part(&[1]), None)]);
+    client.run(mailbox(name, None), command, class, 1 << 20).await.map(|(rows, _)| rows.len())
+}
+
+#[tokio::test]
+async fn everything_works_over_one_connection_when_no_more_are_borne() {
+    for connections in [1, 4] {
+        let (port, heard) = server(|number| number > 0, |_, _, _| None).await;
+        let client = client(port, connections).await.unwrap();
+        let reads = (1..=20).map(|n| {
+            let (name, class) = (["INBOX", "Sent"][n % 2], [Class::Small, Class::Bulk][n / 2 % 2]);
+            read(&client, name, n as u32, class)
+        });
+        for done in futures::future::join_all(reads).await {
+            assert_eq!(done.unwrap(), 1);
+        }
+        assert_eq!((client.stats().connections, client.stats().logins), (1, 1));
+        client.close().await;
+        assert_eq!(client.stats().connections, 0);
+        assert_eq!(heard.lock().unwrap().last().unwrap().1, "LOGOUT");
+        assert!(matches!(read(&client, "INBOX", 1, Class::Small).await, Err(Error::Offline(_))));
+    }
+}
+
+#[tokio::test]
+async fn small_reads_do_not_wait_for_big_ones_and_the_limit_is_kept() {
+    let big = |_, _: &str, command: &str| command.contains("FETCH 1000").then(String::new);
+    let (port, heard) = server(|_| false, big).await;
+    let client = client(port, 3).await.unwrap();
+    let stuck: Vec<_> = (0..5)
+        .map(|n| {
+            let command = fetch(&[10_000 + n], &[FetchItem::Body(Section::part(&[1]), None)]);
+            client.send(mailbox("INBOX", None), command, Class::Bulk, 1 << 20)
+        })
+        .collect();
+    // Until the last of them is on its way.
+    while !heard.lock().unwrap().iter().any(|(_, c)| c.contains("FETCH 10004 ")) {
+        client.run(Target::Account, Command::Noop, Class::Small, 1000).await.unwrap();
+    }
+    for uid in 1..=10 {
+        assert_eq!(read(&client, ["INBOX", "Sent"][uid as usize % 2], uid, Class::Small).await.unwrap(), 1);
+    }
+    client.run(Target::Account, Command::Noop, Class::Small, 1000).await.unwrap();
+    assert!(client.stats().connections <= 3);
+    let heard = heard.lock().unwrap();
+    let mut bulk = heard.iter().filter(|(_, c)| c.contains("FETCH 1000")).map(|(n, _)| *n);
+    let first = bulk.next().unwrap();
+    assert!(first > 0 && bulk.all(|n| n == first), "{heard:?}");
+    drop(stuck);
+}
+
+#[tokio::test]
+async fn a_read_is_sent_once_more_when_its_connection_is_lost() {
+    // The first connection dies at its first FETCH; that of UID 7 kills every one.
+    let lose = |number, _: &str, command: &str| {
+        (command.contains("FETCH") && (number == 0 || command.contains("FETCH 7 "))).then(|| "close".into())
+    };
+    let (port, _) = server(|_| false, lose).await;
+    let client = client(port, 1).await.unwrap();
+    assert_eq!(read(&client, "INBOX", 1, Class::Small).await.unwrap(), 1);
+    assert_eq!(client.stats().logins, 2);
+    assert!(matches!(read(&client, "INBOX", 7, Class::Small).await, Err(Error::Offline(_))));
+    assert_eq!(read(&client, "INBOX", 2, Class::Small).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn while_the_server_is_away_everything_fails_at_once_and_it_is_found_again() {
+    let up = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let (is_up, lose) = (Arc::clone(&up), Arc::clone(&up));
+    let (port, _) = server(
+        move |_| !is_up.load(Ordering::SeqCst),
+        move |_, _, command| (command == "NOOP" && !lose.load(Ordering::SeqCst)).then(|| "close".into()),
+    )
+    .await;
+    let client = client(port, 4).await.unwrap();
+    assert_eq!(read(&client, "INBOX", 1, Class::Small).await.unwrap(), 1);
+    up.store(false, Ordering::SeqCst);
+    let noop = || client.run(Target::Account, Command::Noop, Class::Small, 1000);
+    // Each connection that is still open is lost in its turn.
+    while noop().await.is_ok() || client.stats().connections > 0 {}
+    let start = Instant::now();
+    for _ in 0..100 {
+        assert!(matches!(noop().await, Err(Error::Offline(_))));
+    }
+    assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
+    up.store(true, Ordering::SeqCst);
+    let found = async {
+        while noop().await.is_err() {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), found).await.expect("the server is found again");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_the_answer_of_connect() {
+    let refuse = |_, tag: &str, command: &str| {
+        command.starts_with("LOGIN").then(|| format!("{tag} NO [AUTHENTICATIONFAILED] no\r\n"))
+    };
+    let (port, _) = server(|_| false, refuse).await;
+    assert!(matches!(client(port, 4).await, Err(Error::Auth(_))));
+    let (port, _) = server(|_| true, |_, _, _| None).await;
+    assert!(matches!(client(port, 4).await, Err(Error::Busy(_))));
+}

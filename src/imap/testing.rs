@@ -1,0 +1,155 @@
+//! Servers for tests: one that plays a script, and one that answers commands by a function.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::command::Dialect;
+use super::flight::Job;
+use super::frame::{Framer, Limits};
+use super::halves::halves;
+use super::machine::Machine;
+use super::options::{Credentials, Options, Tls};
+use super::pool::{Event, Server};
+use super::request::{Answer, Class, Command, Done, FetchItem, Request, Target};
+use super::response::Data;
+use super::session::Session;
+use super::setup::{Open, Wire};
+use super::transport::Counters;
+use crate::error::{Error, Result};
+use crate::mail::mailbox_name::MailboxName;
+use crate::mail::uid::{Uid, UidSet, UidValidity};
+
+/// Options for a plain connection to this port of the loopback.
+pub fn options(port: u16, tls: Tls, credentials: Credentials) -> Options {
+    Options {
+        host: "localhost".into(),
+        port,
+        tls,
+        tls_ca: None,
+        user: "alice".into(),
+        credentials: Arc::new(move || Ok(credentials.clone())),
+        connections: 4,
+        read_only: false,
+        compress: false,
+        debug_protocol: true,
+        timeout: Duration::from_secs(30),
+    }
+}
+
+/// Plays lines of `S: what is said` (`$` is the tag heard last, `\q` at the end leaves the line open) and
+/// `C: what the next line must hold`; then listens to the end. Returns all that it heard.
+pub async fn play(stream: impl AsyncRead + AsyncWrite + Unpin, script: &str) -> String {
+    let mut stream = BufReader::new(stream);
+    let (mut heard, mut tag) = (String::new(), String::new());
+    for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        if let Some(text) = line.strip_prefix("S: ") {
+            let text = text.replace('$', &tag);
+            let text = text.strip_suffix("\\q").map(str::to_owned).unwrap_or_else(|| text + "\r\n");
+            if stream.get_mut().write_all(text.as_bytes()).await.is_err() {
+                return heard;
+            }
+        } else if let Some(wanted) = line.strip_prefix("C: ") {
+            let start = heard.len();
+            if stream.read_line(&mut heard).await.unwrap_or(0) == 0 {
+                return heard + "<end>";
+            }
+            assert!(heard[start..].contains(wanted), "{wanted:?} was expected, {:?} came", &heard[start..]);
+            tag = heard[start..].split(' ').next().unwrap_or_default().into();
+        } else if line == "close" {
+            return heard;
+        }
+    }
+    while stream.read_line(&mut heard).await.is_ok_and(|n| n > 0) {}
+    heard
+}
+
+/// A session over a pipe, as far as a test needs it.
+pub struct Harness {
+    /// Jobs for the session.
+    pub jobs: mpsc::UnboundedSender<Job>,
+    /// The server's end.
+    pub server: Option<DuplexStream>,
+    /// What was said unasked.
+    pub events: mpsc::UnboundedReceiver<Event>,
+    /// Why it ended; what could be sent again has been dropped.
+    pub end: JoinHandle<Option<Error>>,
+}
+
+/// A session that has just been set up.
+pub fn session() -> Harness {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let (reader, writer) = halves(Box::new(ours));
+    let open = Open::new(Arc::new(Counters::default()));
+    let wire = Wire { reader, writer, framer: Framer::new(Limits::default()), open };
+    let server = Server { capabilities: vec!["CONDSTORE".into(), "ESEARCH".into()], ..Server::default() };
+    let (events, receiver) = mpsc::unbounded_channel();
+    let machine = Machine::new(Dialect::new(&server, false), events, false);
+    let (jobs, queue) = mpsc::unbounded_channel();
+    let session = Session::new(wire, machine, Duration::from_secs(30));
+    let end = tokio::spawn(async move { session.serve(queue).await.error });
+    Harness { jobs, server: Some(theirs), events: receiver, end }
+}
+
+impl Harness {
+    /// Sends a command to the session.
+    pub fn send(&self, target: Target, command: Command, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
+        let (answers, receiver) = mpsc::unbounded_channel();
+        let _ = self.jobs.send(Job::new(Request { target, command, class: Class::Small, limit, answers }));
+        receiver
+    }
+
+    /// Lets the server answer commands by a function of tag and command.
+    pub fn serve(&mut self, answer: impl FnMut(&str, &str) -> String + Send + 'static) {
+        tokio::spawn(serve(self.server.take().unwrap(), answer));
+    }
+}
+
+/// Answers each command line with what `answer` makes of tag and command, until it makes `close`.
+pub async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, mut answer: impl FnMut(&str, &str) -> String) {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while stream.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+        let (tag, command) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
+        let text = answer(tag, command);
+        let (text, close) = text.strip_suffix("close").map_or((&text[..], false), |t| (t, true));
+        if stream.get_mut().write_all(text.as_bytes()).await.is_err() || close {
+            return;
+        }
+        line.clear();
+    }
+}
+
+/// All answers to the end; `None` when there was none.
+pub async fn collect(mut receiver: mpsc::UnboundedReceiver<Answer>) -> (Vec<Data>, Option<Result<Done>>) {
+    let mut rows = Vec::new();
+    while let Some(answer) = receiver.recv().await {
+        match answer {
+            Answer::Data(data) => rows.push(data),
+            Answer::Done(done) => return (rows, Some(done)),
+        }
+    }
+    (rows, None)
+}
+
+/// INBOX or another mailbox, with a UIDVALIDITY.
+pub fn mailbox(name: &str, validity: impl Into<Option<u32>>) -> Target {
+    Target::Mailbox { name: MailboxName::new(name.as_bytes()), validity: validity.into().map(UidValidity) }
+}
+
+/// A FETCH of these.
+pub fn fetch(uids: &[u32], items: &[FetchItem]) -> Command {
+    let uids: UidSet = uids.iter().filter_map(|n| Uid::new(*n)).collect();
+    Command::Fetch { uids, items: items.into(), changed_since: None }
+}
+
+/// The answer to a SELECT: three messages, UIDVALIDITY 9.
+pub fn selected(tag: &str) -> String {
+    format!(
+        "* FLAGS (\\Seen)\r\n* 3 EXISTS\r\n* OK [UIDVALIDITY 9] ok\r\n* OK [UIDNEXT 4] ok\r\n\
+         * OK [HIGHESTMODSEQ 5] ok\r\n{tag} OK [READ-WRITE] done\r\n"
+    )
+}

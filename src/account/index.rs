@@ -261,8 +261,19 @@ impl Index {
         Ok(())
     }
 
-    /// All that is kept of these messages, applied as it arrives.
+    /// All that is kept of these messages, applied as it arrives. When the connection is lost on the way, all of them
+    /// are asked for once more.
     async fn fetch_messages(&self, client: &Client, uids: UidSet, exists: u64) -> Result<()> {
+        let before = self.lock().mailbox.len();
+        match self.fetch_messages_once(client, &uids, exists).await {
+            Err(Error::Offline(_)) if self.lock().mailbox.len() > before => {
+                self.fetch_messages_once(client, &uids, exists).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn fetch_messages_once(&self, client: &Client, uids: &UidSet, exists: u64) -> Result<()> {
         let command = Command::Fetch { uids: uids.clone(), items: summary_items(client), changed_since: None };
         let limit = exists.min(MESSAGES_MAX).saturating_mul(ROW_MAX).saturating_add(ROW_MAX);
         let mut answers = client.send(self.target(), command, Class::Small, limit);

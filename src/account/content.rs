@@ -287,7 +287,7 @@ async fn fetch_piece(
     let want = known.saturating_sub(range.start);
     // The whole in one piece: no range is needed, and none can be answered wrongly.
     let ask = (range.start > 0).then_some((range.start, want + BEYOND));
-    let octets = fetch_body(client, object, ask, want + BEYOND + known).await?;
+    let octets = fetch_body(client, object, ask, want + BEYOND).await?;
     let got = octets.len() as u64;
     match length {
         Length::Exact(_) if got == want => Ok(octets),
@@ -316,7 +316,7 @@ fn short(want: u64, got: usize) -> Error {
     Error::protocol(format!("{want} octets were asked for, {got} came"))
 }
 
-/// One FETCH of the object, whole or a range of it.
+/// One FETCH of the object, whole or a range of it. Much more than `expect` octets are `TooBig`.
 async fn fetch_body(client: &Client, object: &Object, range: Option<(u64, u64)>, expect: u64) -> Result<Bytes> {
     let range = match range {
         Some((offset, count)) => Some((offset, u32::try_from(count).map_err(|_| Error::protocol("range too large"))?)),
@@ -324,7 +324,8 @@ async fn fetch_body(client: &Client, object: &Object, range: Option<(u64, u64)>,
     };
     let class = if expect > BULK { Class::Bulk } else { Class::Small };
     let items = vec![FetchItem::Body(object.section.clone(), range)];
-    let rows = fetch_rows(client, &object.locator, items, expect.saturating_add(ANSWER_SLACK), class).await?;
+    let limit = expect.saturating_mul(2).saturating_add(ANSWER_SLACK);
+    let rows = fetch_rows(client, &object.locator, items, limit, class).await?;
     take_body(&rows, &object.section, range.map(|(offset, _)| offset))
         .ok_or_else(|| Error::protocol("the answer has no data"))
 }

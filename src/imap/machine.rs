@@ -153,6 +153,13 @@ impl Machine {
                 self.finish_first(Err(Error::invalid("a FETCH of too many items")));
                 continue;
             }
+            if let (Command::Status(name), Some((here, selected))) = (command, &self.selected)
+                && name == here
+            {
+                let selected = Some(selected.clone());
+                self.finish_first(Ok(Done { code: None, selected }));
+                continue;
+            }
             match command::lines(command, job.mailbox(), &self.dialect) {
                 Ok(lines) if lines.is_empty() => {
                     let selected = job.mailbox().and(self.selected.as_ref()).map(|(_, s)| s.clone());

@@ -10,7 +10,7 @@ use super::object::Locator;
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, FetchRow, Selected, StatusItems};
 use crate::imap::{Answer, Class, Client, Command, FetchItem, Target};
-use crate::mail::envelope::{Envelope, Summary};
+use crate::mail::envelope::Summary;
 use crate::mail::mailbox::{Change, Event, Mailbox, Opened, Step};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
@@ -236,6 +236,10 @@ impl Index {
             Step::Uids => {
                 let limit = opened.exists.saturating_mul(16).saturating_add(ROW_MAX);
                 let (rows, _) = client.run(self.target(), Command::SearchAll, Class::Small, limit).await?;
+                // A list that did not come is not an empty one.
+                if opened.exists > 0 && !rows.iter().any(|row| matches!(row, Data::Search(_))) {
+                    return Err(Error::protocol("the answer to SEARCH has no list"));
+                }
                 let mut present = UidSet::new();
                 for row in rows {
                     if let Data::Search(result) = row {
@@ -265,8 +269,19 @@ impl Index {
         Ok(())
     }
 
-    /// All that is kept of these messages, applied as it arrives.
+    /// All that is kept of these messages, applied as it arrives. When the connection is lost on the way, all of them
+    /// are asked for once more.
     async fn fetch_messages(&self, client: &Client, uids: UidSet, exists: u64) -> Result<()> {
+        let before = self.lock().mailbox.len();
+        match self.fetch_messages_once(client, &uids, exists).await {
+            Err(Error::Offline(_)) if self.lock().mailbox.len() > before => {
+                self.fetch_messages_once(client, &uids, exists).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn fetch_messages_once(&self, client: &Client, uids: &UidSet, exists: u64) -> Result<()> {
         let command = Command::Fetch { uids: uids.clone(), items: summary_items(client), changed_since: None };
         let limit = exists.min(MESSAGES_MAX).saturating_mul(ROW_MAX).saturating_add(ROW_MAX);
         let mut answers = client.send(self.target(), command, Class::Small, limit);
@@ -362,7 +377,7 @@ fn summarize(row: FetchRow) -> Option<Summary> {
         size,
         row.flags.unwrap_or_default(),
         row.modseq.unwrap_or(0),
-        &row.envelope.unwrap_or_else(Envelope::default),
+        &row.envelope.unwrap_or_default(),
     );
     summary.email_id = text(row.email_id);
     summary.thread_id = text(row.thread_id);

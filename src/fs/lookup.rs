@@ -2,6 +2,7 @@
 
 use super::{Entry, Fs};
 use crate::error::{Error, Result};
+use crate::tree::entries::RAW;
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
 use crate::tree::views::{is_litter, parse_eml_name};
 
@@ -20,6 +21,11 @@ impl Fs {
             Node::MailboxView(mailbox, MailboxView::Eml) => {
                 let name = parse_eml_name(name).ok_or(Error::NotFound)?;
                 self.lookup_message(mailbox, name, EntryId::RAW).await
+            }
+            // The message as it is needs no structure: it can be read where the server does not tell one.
+            Node::Entry(mailbox, uid, EntryId::DIRECTORY) if name == RAW => {
+                let summary = self.account.summary(mailbox, uid).await?;
+                Ok(self.message_entry(mailbox, &summary, EntryId::RAW))
             }
             Node::Entry(mailbox, uid, directory) => {
                 let message = self.account.message(mailbox, uid).await?;

@@ -198,17 +198,19 @@ async fn the_time_of_a_mailbox_moves_with_its_content() {
     assert!(look().await > second);
 }
 
-/// A mailbox that may not be opened is shown, and hides nothing else.
+/// A mailbox that may not be opened is shown, as the way to what is below it, and hides nothing else.
 #[tokio::test]
 async fn a_mailbox_that_is_denied_hides_no_other() {
     let server = Server::with_messages([with_attachment()]);
     server.create("Secret");
     server.create("Secret/Open");
     server.append("Secret/Open", Message::new(with_attachment()));
-    server.lock().denied = vec!["Secret".into()];
+    server.create("Closed");
+    server.lock().denied = vec!["Secret".into(), "Closed".into()];
     let mounted = Mounted::new(&server).await;
-    assert_eq!(mounted.names("").await.unwrap(), ["INBOX", "Secret"]);
-    assert!(matches!(mounted.names("Secret").await, Err(Error::Denied(_))));
+    assert_eq!(mounted.names("").await.unwrap(), ["Closed", "INBOX", "Secret"]);
+    assert!(matches!(mounted.names("Closed").await, Err(Error::Denied(_))));
+    assert_eq!(mounted.names("Secret").await.unwrap(), ["Open"]);
     assert_eq!(mounted.names("Secret/Open").await.unwrap().len(), 1);
     mounted.check_mailbox("Secret/Open", &mut Random::new(8)).await.expect_no_errors("below what is denied");
     server.lock().denied.clear();

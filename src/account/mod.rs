@@ -221,6 +221,10 @@ impl Account {
         let (rows, _) = self.client.run(Target::Account, Command::List, Class::Small, LIST_MAX).await?;
         let rows: Vec<_> =
             rows.into_iter().filter_map(|row| if let Data::List(row) = row { Some(row) } else { None }).collect();
+        // INBOX is always there: an empty list is no list.
+        if rows.is_empty() {
+            return Err(Error::protocol("the answer to LIST is empty"));
+        }
         let mut table = self.table();
         let moved = table.mailboxes.update(&rows, &self.message_changes);
         table.listed = Some(started);

@@ -116,7 +116,7 @@ const NEEDLE: &str = "the needle in this haystack";
 /// A message with a text of some 1,500 bytes, every tenth with the needle.
 fn letter(n: usize, attachment: &[u8]) -> Vec<u8> {
     let line = "Lorem ipsum dolor sit amet, consetetur sadipscing elitr, sed diam nonumy eirmod.\r\n";
-    let needle = if n % 10 == 0 { NEEDLE } else { "" };
+    let needle = if n.is_multiple_of(10) { NEEDLE } else { "" };
     let head = format!(
         "From: Alice <alice@example.test>\r\nTo: Bob <bob@example.test>\r\nSubject: letter {n}\r\n\
          Message-ID: <letter-{n}@example.test>\r\nDate: Tue, 5 Mar 2024 10:00:00 +0100\r\nMIME-Version: 1.0\r\n\

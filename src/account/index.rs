@@ -145,7 +145,12 @@ impl Index {
             return Ok(());
         }
         let opened = self.open(client).await?;
+        let current = self.is_as_told(&opened);
         self.reopen(opened)?;
+        if current {
+            self.lock().checked = Some(started);
+            return Ok(());
+        }
         let steps = {
             let known = self.lock();
             known.mailbox.plan_sync(known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL))
@@ -168,18 +173,21 @@ impl Index {
         Ok(())
     }
 
-    /// Asks STATUS whether anything changed.
+    /// Asks STATUS whether anything changed; that may not tell, then SELECT must.
     async fn is_current(&self, client: &Client) -> Result<bool> {
         let (rows, _) = client.run(Target::Account, Command::Status(self.name.clone()), Class::Small, ROW_MAX).await?;
         let status = rows.into_iter().find_map(|row| match row {
             Data::MailboxStatus(name, items) if name == self.name => Some(items),
             _ => None,
         });
+        Ok(status.and_then(opened_by_status).is_some_and(|now| self.is_as_told(&now)))
+    }
+
+    /// Is what the server just told what is known already?
+    fn is_as_told(&self, now: &Opened) -> bool {
         let known = self.lock();
         let flags_due = known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL);
-        Ok(status
-            .and_then(opened_by_status)
-            .is_some_and(|now| known.mailbox.is_current(&now) && (now.highest_modseq.is_some() || !flags_due)))
+        known.mailbox.is_current(now) && (now.highest_modseq.is_some() || !flags_due)
     }
 
     /// SELECTs it, for what is true now.

@@ -79,7 +79,7 @@ impl Account {
 
     /// What is known of a mailbox. Rights, ACL and quota are asked for only when `wanted` is the name of their
     /// attribute, or all are wanted.
-    pub async fn mailbox_info(&self, id: MailboxId, wanted: Option<&str>) -> Result<MailboxInfo> {
+    pub async fn mailbox_info(self: &Arc<Self>, id: MailboxId, wanted: Option<&str>) -> Result<MailboxInfo> {
         let mailbox = self.mailbox(id)?;
         let special_use = mailbox.special_use().map(str::to_owned);
         let subscribed = Some(mailbox.is_subscribed());
@@ -93,14 +93,15 @@ impl Account {
         };
         let mut info =
             MailboxInfo { mailbox: Some(mailbox.display), special_use, subscribed, ..MailboxInfo::default() };
+        if index.counts().is_none() && wanted.is_none_or(|name| COUNTED.contains(&name)) {
+            self.ask_status(id, &index.name, &mut info).await?;
+        }
         if let Some((opened, messages, unseen)) = index.counts() {
             info.messages = Some(messages as u64);
             info.unseen = Some(unseen as u64);
             info.uid_next = opened.uid_next;
             info.uid_validity = Some(opened.validity);
             info.highest_modseq = opened.highest_modseq;
-        } else if wanted.is_none_or(|name| COUNTED.contains(&name)) {
-            self.ask_status(&index.name, &mut info).await?;
         }
         let wants = |name: &str| wanted.is_none_or(|wanted| wanted == name);
         if self.client.server().offers("ACL") {
@@ -136,9 +137,13 @@ impl Account {
         Ok(info)
     }
 
-    async fn ask_status(&self, name: &MailboxName, info: &mut MailboxInfo) -> Result<()> {
+    /// Asks STATUS. Where that may not tell, because the mailbox is in use, it is listed, and the index tells.
+    async fn ask_status(self: &Arc<Self>, id: MailboxId, name: &MailboxName, info: &mut MailboxInfo) -> Result<()> {
         let command = Command::Status(name.clone());
         let (rows, _) = self.client.run(Target::Account, command, Class::Small, ANSWER_MAX).await?;
+        if rows.is_empty() {
+            self.messages(id).await?;
+        }
         for row in rows {
             if let Data::MailboxStatus(of, items) = row
                 && of == *name

@@ -7,7 +7,7 @@
 //! 4. NO, BAD, BYE and the end of the stream are errors, always; what was asked and not told is never made up.
 //! 5. First come, first served, so no mailbox starves.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::UnboundedSender;
@@ -51,6 +51,8 @@ pub struct Machine {
     /// Sent, in that order. Invariant: all with a mailbox target have `selected`'s.
     flights: VecDeque<Flight>,
     selected: Option<(MailboxName, Selected)>,
+    /// All that were selected on this connection.
+    opened: HashSet<MailboxName>,
     /// Invariant: while this is set, `flights` is empty.
     selecting: Option<Selecting>,
     /// What waits for the server's `+`, and what stands behind it; nothing else is sent meanwhile.
@@ -87,6 +89,7 @@ impl Machine {
             queue: VecDeque::new(),
             flights: VecDeque::new(),
             selected: None,
+            opened: HashSet::new(),
             selecting: None,
             pending: VecDeque::new(),
             output: BytesMut::new(),
@@ -151,6 +154,13 @@ impl Machine {
             }
             if matches!(command, Command::Fetch { items, .. } if items.len() > MAX_ITEMS) {
                 self.finish_first(Err(Error::invalid("a FETCH of too many items")));
+                continue;
+            }
+            if let (Command::Status(name), Some((here, selected))) = (command, &self.selected)
+                && name == here
+            {
+                let selected = Some(selected.clone());
+                self.finish_first(Ok(Done { code: None, selected }));
                 continue;
             }
             match command::lines(command, job.mailbox(), &self.dialect) {
@@ -265,8 +275,7 @@ impl Machine {
             self.write();
         }
         if let Some(selecting) = self.selecting.take_if(|s| s.tag == number) {
-            self.selected(selecting, refusal);
-            return Ok(());
+            return self.selected(selecting, refusal);
         }
         self.useful |= refusal.status == Status::Ok;
         let at = self.flights.iter().position(|f| f.tags.contains(&number)).ok_or_else(unknown)?;
@@ -283,15 +292,19 @@ impl Machine {
     }
 
     /// SELECT has its answer; the job at the head of the queue asked for it.
-    fn selected(&mut self, selecting: Selecting, refusal: Refusal) {
+    fn selected(&mut self, selecting: Selecting, refusal: Refusal) -> Result<()> {
         let Selecting { name, mut found, .. } = selecting;
         if refusal.status != Status::Ok {
+            // Dovecot 2.3 goes on saying so on a connection that knew a mailbox which was deleted and made again.
+            if refusal.code.is_none() && self.opened.contains(&name) && refusal::command(&refusal) != Error::NotFound {
+                return Err(Error::offline("a mailbox that could be selected no longer can"));
+            }
             // Others that wait for the same mailbox would hear the same.
             let error = refusal::command(&refusal);
             while self.queue.front().is_some_and(|j| j.mailbox() == Some(&name)) {
                 self.finish_first(Err(error.clone()));
             }
-            return;
+            return Ok(());
         }
         found.read_only = self.dialect.read_only || refusal.code == Some(Code::ReadOnly);
         let first = self.queue.front();
@@ -300,7 +313,9 @@ impl Machine {
             let done = Done { code: refusal.code, selected: Some(found.clone()) };
             self.finish_first(if stale { Err(Error::Stale) } else { Ok(done) });
         }
+        self.opened.insert(name.clone());
         self.selected = Some((name, found));
+        Ok(())
     }
 
     /// The part of the machine that knows the mailbox: being selected, or selected.

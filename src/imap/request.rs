@@ -62,7 +62,9 @@ pub enum Command {
     /// LIST of all mailboxes of all namespaces (`LIST "" "*"`, and for each other prefix), with RETURN
     /// (SPECIAL-USE SUBSCRIBED CHILDREN) where LIST-EXTENDED is offered, else LIST and LSUB.
     List,
-    /// STATUS (MESSAGES UIDNEXT UIDVALIDITY UNSEEN, HIGHESTMODSEQ where CONDSTORE is offered).
+    /// STATUS (MESSAGES UIDNEXT UIDVALIDITY UNSEEN, HIGHESTMODSEQ where CONDSTORE is offered). On a connection that has
+    /// this mailbox selected it is not asked, and there is no answer but `Done::selected`: Dovecot tells there what the
+    /// connection has seen of the mailbox, which may be old (RFC 9051 section 6.3.11: use SELECT or NOOP).
     Status(MailboxName),
     /// SELECT or EXAMINE of the target, again, for fresh UIDVALIDITY, UIDNEXT, EXISTS, HIGHESTMODSEQ.
     Select,

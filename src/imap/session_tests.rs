@@ -9,6 +9,7 @@ use super::super::request::{Answer, Done, FetchItem};
 use super::super::response::{Code, Data};
 use super::super::testing::{collect, fetch, mailbox, selected, session};
 use super::*;
+use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
 
 type Outcome = (Vec<Data>, Option<Result<Done>>);
@@ -361,4 +362,41 @@ async fn answers_end_exactly_once() {
     let mut receiver = harness.send(Target::Account, Command::Noop, 1000);
     assert!(matches!(receiver.recv().await, Some(Answer::Done(Ok(_)))));
     assert!(receiver.recv().await.is_none());
+}
+
+/// Dovecot tells there what the connection has seen of the mailbox: the news would never come.
+#[tokio::test(start_paused = true)]
+async fn status_of_the_selected_mailbox_is_not_asked() {
+    let mut harness = session();
+    harness.serve(|tag, command| match command.split(' ').collect::<Vec<_>>()[..] {
+        ["SELECT", ..] => selected(tag),
+        ["NOOP"] => format!("{tag} OK done\r\n"),
+        ["STATUS", "\"Other\"", ..] => format!("* STATUS Other (MESSAGES 1)\r\n{tag} OK done\r\n"),
+        _ => format!("{tag} BAD {command}\r\n"),
+    });
+    collect(harness.send(mailbox("INBOX", 9), Command::Noop, 1 << 20)).await.1.unwrap().unwrap();
+    for (name, rows_told, is_selected) in [("INBOX", 0, true), ("Other", 1, false)] {
+        let status = Command::Status(MailboxName::new(name.as_bytes()));
+        let (rows, done) = collect(harness.send(Target::Account, status, 1 << 20)).await;
+        assert_eq!((rows.len(), done.unwrap().unwrap().selected.is_some()), (rows_told, is_selected), "{name}");
+    }
+}
+
+/// Dovecot 2.3 goes on saying that the mailbox was deleted, though it was made again; another connection sees it.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_lost_its_way_with_a_mailbox_is_given_up() {
+    let mut harness = session();
+    let mut selects = 0;
+    harness.serve(move |tag, command| match command.split(' ').next() {
+        Some("SELECT") => {
+            selects += 1;
+            if selects == 1 { selected(tag) } else { format!("{tag} NO Mailbox was deleted under us\r\n") }
+        }
+        _ => format!("{tag} OK done\r\n"),
+    });
+    let select = || Target::Mailbox { name: MailboxName::new(b"INBOX"), validity: None };
+    collect(harness.send(select(), Command::Select, 1 << 20)).await.1.unwrap().unwrap();
+    // It has no end yet: it may be sent again elsewhere.
+    assert!(collect(harness.send(select(), Command::Select, 1 << 20)).await.1.is_none());
+    assert!(timeout(Duration::from_secs(400), harness.end).await.unwrap().unwrap().is_some());
 }

@@ -1,5 +1,7 @@
 //! What others do while the account is mounted: the comment of each test is what the user is promised.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 mod model;
 
@@ -11,7 +13,6 @@ use imapfs::imap::response::{Data, FetchRow};
 use imapfs::mail::flag::Flags;
 use imapfs::mail::mailbox_name::MailboxName;
 use imapfs::mail::uid::Uid;
-use imapfs::tree::node::ROOT;
 use model::lies::Expunged;
 use model::message::Message;
 use model::{Lies, Mounted, Random, Server};
@@ -182,7 +183,7 @@ async fn the_time_of_a_mailbox_moves_with_its_content() {
     let server = Server::with_messages([with_attachment()]);
     let mounted = Mounted::new(&server).await;
     let inbox = mounted.find("INBOX").await.unwrap().attr.ino;
-    let mut look = async || {
+    let look = async || {
         mounted.list(inbox).await.unwrap();
         mounted.fs.getattr(inbox).await.unwrap().attr.mtime_nanos
     };
@@ -195,4 +196,80 @@ async fn the_time_of_a_mailbox_moves_with_its_content() {
     assert!(second > first);
     server.expunge("INBOX", 1);
     assert!(look().await > second);
+}
+
+/// A mailbox that may not be opened is shown, as the way to what is below it, and hides nothing else.
+#[tokio::test]
+async fn a_mailbox_that_is_denied_hides_no_other() {
+    let server = Server::with_messages([with_attachment()]);
+    server.create("Secret");
+    server.create("Secret/Open");
+    server.append("Secret/Open", Message::new(with_attachment()));
+    server.create("Closed");
+    server.lock().denied = vec!["Secret".into(), "Closed".into()];
+    let mounted = Mounted::new(&server).await;
+    assert_eq!(mounted.names("").await.unwrap(), ["Closed", "INBOX", "Secret"]);
+    assert!(matches!(mounted.names("Closed").await, Err(Error::Denied(_))));
+    assert_eq!(mounted.names("Secret").await.unwrap(), ["Open"]);
+    assert_eq!(mounted.names("Secret/Open").await.unwrap().len(), 1);
+    mounted.check_mailbox("Secret/Open", &mut Random::new(8)).await.expect_no_errors("below what is denied");
+    server.lock().denied.clear();
+    assert_eq!(mounted.names("Secret").await.unwrap(), ["Open"]);
+}
+
+/// A server that has no UIDVALIDITY is read all the same.
+#[tokio::test]
+async fn a_mailbox_without_uidvalidity_is_read() {
+    let server = Server::with_messages([with_attachment()]);
+    server.with("INBOX", |mailbox| mailbox.validity = 0);
+    let mounted = Mounted::new(&server).await;
+    let before = mounted.names("INBOX").await.unwrap();
+    mounted.check_mailbox("INBOX", &mut Random::new(9)).await.expect_no_errors("no UIDVALIDITY");
+    server.append("INBOX", Message::new(with_attachment()));
+    assert_eq!(mounted.names("INBOX").await.unwrap()[..1], before);
+    mounted.check_mailbox("INBOX", &mut Random::new(10)).await.expect_no_errors("no UIDVALIDITY");
+}
+
+/// A name that is not there costs nothing while the listing is fresh.
+#[tokio::test]
+async fn what_is_not_there_is_not_asked_for_again() {
+    let server = Server::with_messages([with_attachment(), with_attachment()]);
+    server.expunge("INBOX", 1);
+    let mounted = Mounted::lasting(&server).await;
+    let inbox = mounted.find("INBOX").await.unwrap().attr.ino;
+    mounted.list(inbox).await.unwrap();
+    server.forget();
+    let names =
+        ["2026-11-21T0915_Alïce_attachment.1", "x", ".git", "Projects", ".Trash-1000", "2026-11-21T0915_Alïce_x.2"];
+    for name in names {
+        assert_eq!(mounted.fs.lookup(inbox, name).await.unwrap_err(), Error::NotFound, "{name}");
+    }
+    assert!(server.exchanges().is_empty());
+}
+
+/// A message that is said to be of no octets is not shown as an empty file when it is not.
+#[tokio::test]
+async fn nothing_that_is_there_looks_empty() {
+    let server = Server::with_messages([Vec::new(), with_attachment()]);
+    let mounted = Mounted::new(&server).await;
+    let listed = mounted.list(mounted.find("INBOX").await.unwrap().attr.ino).await.unwrap();
+    let empty = mounted.fs.lookup(listed[0].entry.attr.ino, "message.eml").await.unwrap();
+    // It is really empty: a read tells so, or that it cannot be known.
+    assert!(matches!(mounted.cat(empty.attr.ino).await.as_deref(), Ok([]) | Err(Error::Protocol(_))));
+    mounted.check_mailbox("INBOX", &mut Random::new(12)).await;
+}
+
+/// When a read finds that a message is gone, the next listing knows it too.
+#[tokio::test]
+async fn a_read_that_fails_makes_the_next_listing_ask() {
+    let server = Server::with_messages([with_attachment()]);
+    let mounted = Mounted::lasting(&server).await;
+    let path = "INBOX/2026-11-21T0915_Alïce_attachment.1/data.bin";
+    assert_eq!(mounted.names("INBOX").await.unwrap().len(), 1);
+    let ino = mounted.find(path).await.unwrap().attr.ino;
+    let handle = mounted.fs.open(ino, false).await.unwrap().handle;
+    server.expunge("INBOX", 1);
+    assert_eq!(mounted.names("INBOX").await.unwrap().len(), 1);
+    assert_eq!(mounted.fs.read(handle, 50_000, 4096).await.unwrap_err(), Error::Stale);
+    assert_eq!(mounted.names("INBOX").await.unwrap().len(), 0);
 }

@@ -1,6 +1,8 @@
 //! Another client and we do as we please, in any order: what is shown is what the server holds, and what stayed is what
 //! it was.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 mod model;
 

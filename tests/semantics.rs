@@ -1,5 +1,7 @@
 //! What the user is promised: the comment of each test is the promise.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 mod model;
 
@@ -244,6 +246,27 @@ async fn reading_changes_nothing() {
     for entry in mounted.list(inbox).await.unwrap() {
         assert_eq!(mounted.fs.open(entry.entry.attr.ino, true).await.unwrap_err(), Error::ReadOnly);
     }
+}
+
+/// A size that turns out wrong in the middle of a part is corrected, and the kernel is told.
+#[tokio::test]
+async fn a_size_is_corrected_when_the_lines_change_in_the_middle() {
+    let data = build::noise(30_000, 9);
+    // Both ends have lines of 76 characters. In the middle 39 lines of 60 take the octets of 31 such lines.
+    let cut = |range: std::ops::Range<usize>, width| build::base64_lines(&data[range], width);
+    let lines = [cut(0..5700, 76), cut(5700..5700 + 39 * 45, 60), cut(5700 + 39 * 45..data.len(), 76)].concat();
+    let fields = ["Content-Disposition: attachment; filename=\"data.bin\"", build::CTE64];
+    let message = build::with_part("attachment", build::part("image/png", &fields, lines));
+    let server = Server::with_messages([message]);
+    let mounted = Mounted::lasting(&server).await;
+    let mut invalidations = mounted.fs.invalidations().unwrap();
+    let path = format!("INBOX/{}/data.bin", name("attachment", 1));
+    let ino = mounted.find(&path).await.unwrap().attr.ino;
+    assert_eq!(mounted.fs.getattr(ino).await.unwrap().attr.size, data.len() as u64 + 12);
+    assert!(mounted.cat(ino).await.unwrap() == data);
+    assert_eq!(mounted.fs.getattr(ino).await.unwrap().attr.size, data.len() as u64);
+    assert_eq!(invalidations.recv().await, Some(imapfs::fs::Invalidation::Attr(ino)));
+    assert!(mounted.cat(ino).await.unwrap() == data);
 }
 
 /// `st_size` equals what a reader gets.

@@ -1,5 +1,7 @@
 //! Other ways to see an account, and what is told of it besides names and bytes.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 mod model;
 

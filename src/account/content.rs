@@ -187,8 +187,7 @@ impl Content {
         let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.blocks));
         let landing = Landing { pieces: Arc::clone(&self.pieces), object: object.id, blocks: blocks(&range) };
         let ends_are_right = Arc::clone(&self.ends_are_right);
-        let task = tokio::spawn(async move {
-            let _landing = landing;
+        let mut work = Box::pin(async move {
             let start = range.start;
             let octets = fetch_piece(&client, &object, range, &ends_are_right).await?;
             for (n, block) in octets.chunks(BLOCK as usize).enumerate() {
@@ -196,6 +195,16 @@ impl Content {
                 cache.put((object.id, start / BLOCK + n as u64), Bytes::copy_from_slice(block));
             }
             Ok(Piece { start, octets })
+        });
+        // The first poll sends the command. It is done here, so that the pieces of a part are asked for in their order:
+        // Dovecot reads a part a hundred times slower in another.
+        let early = (&mut work).now_or_never();
+        let task = tokio::spawn(async move {
+            let _landing = landing;
+            match early {
+                Some(outcome) => outcome,
+                None => work.await,
+            }
         });
         task.map(|end| end.unwrap_or_else(|e| Err(Error::Local(e.to_string().into())))).boxed().shared()
     }

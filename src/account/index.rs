@@ -228,6 +228,10 @@ impl Index {
             Step::Uids => {
                 let limit = opened.exists.saturating_mul(16).saturating_add(ROW_MAX);
                 let (rows, _) = client.run(self.target(), Command::SearchAll, Class::Small, limit).await?;
+                // A list that did not come is not an empty one.
+                if opened.exists > 0 && !rows.iter().any(|row| matches!(row, Data::Search(_))) {
+                    return Err(Error::protocol("the answer to SEARCH has no list"));
+                }
                 let mut present = UidSet::new();
                 for row in rows {
                     if let Data::Search(result) = row {

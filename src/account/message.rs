@@ -102,12 +102,12 @@ impl Message {
         let items = vec![FetchItem::BodyStructure, FetchItem::Size];
         let command = Command::Fetch { uids, items, changed_since: None };
         let (rows, _) = client.run(locator.target(), command, Class::Small, STRUCTURE_MAX).await?;
-        let row = rows
-            .into_iter()
-            .filter_map(|row| locator.pick(row))
-            .find(|row| row.structure.is_some() || row.odd_structure)
-            .filter(|row| locator.is_same(row));
-        match row.ok_or(Error::Stale)?.structure {
+        let mut rows: Vec<_> = rows.into_iter().filter_map(|row| locator.pick(row)).collect();
+        // No row, or another message's size: it is gone.
+        if rows.is_empty() || !rows.iter().all(|row| locator.is_same(row)) {
+            return Err(Error::Stale);
+        }
+        match rows.iter_mut().find_map(|row| row.structure.take()) {
             Some(root) if mime::sane(&root, summary.size) => {
                 Ok(Arc::new(Self::new(mailbox, whole, summary, root, Origin::Server)))
             }

@@ -76,6 +76,8 @@ const EVENTS: usize = 4096;
 pub enum Changed {
     /// In a mailbox.
     Message(MailboxId, Change),
+    /// The size of an entry of a message turned out to be another one than was told.
+    Size(MailboxId, Uid, EntryId),
     /// A mailbox came, went, or is another one under the same name.
     Mailbox {
         /// The directory it is in; `None` for the root.
@@ -219,6 +221,10 @@ impl Account {
         let (rows, _) = self.client.run(Target::Account, Command::List, Class::Small, LIST_MAX).await?;
         let rows: Vec<_> =
             rows.into_iter().filter_map(|row| if let Data::List(row) = row { Some(row) } else { None }).collect();
+        // INBOX is always there: an empty list is no list.
+        if rows.is_empty() {
+            return Err(Error::protocol("the answer to LIST is empty"));
+        }
         let mut table = self.table();
         let moved = table.mailboxes.update(&rows, &self.message_changes);
         table.listed = Some(started);
@@ -392,7 +398,23 @@ impl Account {
 
     /// `size` octets of an open file from `offset` on, fewer only at its end.
     pub async fn read(&self, reader: &Reader, offset: u64, size: u32) -> Result<Bytes> {
-        self.reading.read(&self.content, reader, offset, size).await
+        let before = reader.known_size();
+        let outcome = self.reading.read(&self.content, reader, offset, size).await;
+        if let Some((message, entry, size)) = reader.known_size()
+            && before.is_some_and(|before| before.2 != size)
+        {
+            self.tell_size(message, entry);
+        }
+        match before {
+            Some((message, ..)) => self.settled(message, outcome),
+            None => outcome,
+        }
+    }
+
+    /// The size of an entry is not what it was told to be.
+    fn tell_size(&self, message: &Message, entry: EntryId) {
+        // A closed channel: nobody is mounted.
+        let _ = self.changed.send(Changed::Size(message.mailbox, message.summary.uid, entry));
     }
 
     /// The message taken apart here, in the place of what the server said of it. An error when the file would be
@@ -404,6 +426,10 @@ impl Account {
             return Err(Error::protocol("what the server says of the parts and what it gives do not agree"));
         }
         self.messages.put((message.mailbox, message.summary.uid), Arc::clone(&new));
+        // The sizes that were told already came from the same server.
+        for entry in message.entries.iter().filter(|entry| message.known_size(entry.id).is_some()) {
+            self.tell_size(message, entry.id);
+        }
         Ok(new)
     }
 

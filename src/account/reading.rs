@@ -70,6 +70,12 @@ impl Reader {
         Reader::Text(text.into())
     }
 
+    /// The entry that is read, and its size as far as it is known; `None` for what has no other size than it had.
+    pub fn known_size(&self) -> Option<(&Message, EntryId, Option<u64>)> {
+        let Reader::Part(part) = self else { return None };
+        part.entry.as_ref().map(|(message, entry)| (&**message, *entry, message.known_size(*entry)))
+    }
+
     /// A reader of a message as it is: `size` octets.
     pub fn whole(object: Arc<Object>, size: u64) -> Self {
         Reader::Part(Box::new(PartReader {
@@ -367,6 +373,7 @@ async fn ends(content: &Content, source: &Source) -> Result<Option<Layout>> {
     let stated = source.length().octets();
     // Both at once; the tail settles the length as well.
     content.prefetch(&source.object, source.range(0..HEAD.min(stated)));
+    content.prefetch(&source.object, source.range(stated.saturating_sub(TAIL)..stated));
     let length = exact_length(content, source).await?;
     let head = content.read(&source.object, source.range(0..HEAD.min(length))).await?;
     let tail = content.read(&source.object, source.range(length.saturating_sub(TAIL)..length)).await?;

@@ -27,6 +27,7 @@ pub fn watch(account: &Arc<Account>, options: Options, invalidate: mpsc::Unbound
                     vec![Invalidation::Entry(directory, name), Invalidation::Data(directory)]
                 }
                 Changed::Message(id, Change::Reset) => vec![Invalidation::Data(directory(Some(id)).pack())],
+                Changed::Size(id, uid, entry) => vec![Invalidation::Attr(Node::Entry(id, uid, entry).pack())],
                 Changed::Mailbox { parent, component } => {
                     let parent = directory(parent).pack();
                     vec![Invalidation::Entry(parent, component), Invalidation::Data(parent)]

@@ -83,7 +83,11 @@ impl Fs {
         let mut names = Vec::new();
         let mut messages = Vec::new();
         if let Some(id) = mailbox.filter(|id| self.account.has_messages(*id).unwrap_or(true)) {
-            messages = self.account.messages(id).await?;
+            messages = match self.account.messages(id).await {
+                // A mailbox that may be seen but not read is a way to those below it.
+                Err(Error::Denied(_)) if !self.account.children(Some(id)).is_empty() => Vec::new(),
+                messages => messages?,
+            };
             if self.options.show_views {
                 let views = [MailboxView::Eml, MailboxView::Table];
                 names.extend(views.map(|view| (view.name().to_owned(), Node::MailboxView(id, view))));

@@ -292,6 +292,12 @@ impl Dispatcher {
         for job in std::mem::take(&mut self.waiting) {
             self.dispatch(job);
         }
+        // Who lists a mailbox will read from it: the round trips of a login are over by then.
+        let no_bulk = self.slots.iter().all(|s| s.place != Place::Bulk);
+        let room = self.slots.len() < self.most() && self.opening.is_none() && self.is_reachable();
+        if place == Place::Small && no_bulk && room {
+            self.open(Place::Bulk);
+        }
     }
 
     fn fall_back(&mut self, error: Error) {

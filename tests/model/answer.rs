@@ -23,6 +23,9 @@ impl State {
             Target::Account => None,
             Target::Mailbox { name, validity } => {
                 let Some(mailbox) = self.find(name) else { return (Vec::new(), Err(Error::NotFound)) };
+                if self.denied.iter().any(|denied| denied.as_bytes() == name.as_bytes()) {
+                    return (Vec::new(), Err(Error::Denied("no right to read it".into())));
+                }
                 if validity.is_some_and(|wanted| wanted.0 != mailbox.validity) {
                     return (Vec::new(), Err(Error::Stale));
                 }

@@ -46,6 +46,8 @@ pub struct State {
     /// Counted from 0: the connection is lost at this command, and at each later one until it is taken back.
     pub cut_at: Option<Cut>,
     pub condstore: bool,
+    /// Mailboxes that may be listed and not opened.
+    pub denied: Vec<String>,
     /// From a command to its answer.
     pub delay: Duration,
     /// How many commands wait for their answer now, and at most so far.
@@ -101,11 +103,11 @@ impl Server {
                 server.take(request).await;
             }
         });
-        let mut about = pool::Server::default();
-        about.capabilities = vec!["IMAP4REV1".into(), "UIDPLUS".into()];
+        let mut capabilities = vec!["IMAP4REV1".into(), "UIDPLUS".into()];
         if self.lock().condstore {
-            about.capabilities.push("CONDSTORE".into());
+            capabilities.push("CONDSTORE".into());
         }
+        let about = pool::Server { capabilities, ..pool::Server::default() };
         let (events, unasked) = mpsc::unbounded_channel();
         (Client::from_channel(requests, about), events, unasked)
     }

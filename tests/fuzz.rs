@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use scripted::walk::{Mounted, options};
+use scripted::walk::{Mounted, Seen, options};
 use scripted::{Asked, Piece, Reply, Response, Scripted, honest, line, mailboxes, octets};
 
 const SESSIONS: u64 = 1500;
@@ -81,7 +81,7 @@ const HUGE: [&str; 8] = [
     "* OK {500000000}\r\n",
 ];
 
-/// One wrong answer. After those up to 13 the octets of a message that are given out are still the true ones.
+/// One wrong answer, of this kind.
 fn wrong(kind: usize, random: &mut Random, asked: &Asked<'_>, mut said: Vec<Response>) -> Reply {
     let at = random.below(said.len());
     match kind {
@@ -156,8 +156,11 @@ fn wrong(kind: usize, random: &mut Random, asked: &Asked<'_>, mut said: Vec<Resp
     Reply::Send(octets(&said))
 }
 
-const KINDS: usize = 17;
-const TRUE_KINDS: usize = 14;
+/// Wrong answers of these kinds say nothing false: what is shown at all is the truth, listings too.
+const SILENT: &[usize] = &[0, 6, 8, 9, 10];
+/// With these the octets of whole messages are the truth, if they are shown.
+const TRUE: &[usize] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
+const ALL: &[usize] = &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
 
 fn replace(random: &mut Random, said: &mut [Response], choices: &[(&str, &str)]) {
     let (from, to) = choices[random.below(choices.len())];
@@ -188,9 +191,9 @@ fn change_numbers(random: &mut Random, said: &mut [Response]) {
 
 /// One session: a server with up to three wrong answers, a client that looks at everything twice. How many of them
 /// were given, and whether something was an error.
-async fn session(seed: u64) -> (u64, bool) {
+async fn session(seed: u64, truth: &Seen) -> (u64, bool) {
     let mut random = Random(seed);
-    let kinds = if random.below(2) == 0 { TRUE_KINDS } else { KINDS };
+    let kinds = random.pick(&[SILENT, TRUE, ALL]);
     // A login takes some five answers, a walk some forty.
     let left = AtomicU64::new(1 + random.below(3) as u64);
     let most = if random.below(3) == 0 { 8 } else { 60 };
@@ -208,7 +211,7 @@ async fn session(seed: u64) -> (u64, bool) {
         told.fetch_add(1, Ordering::SeqCst);
         let mut random = random.lock().unwrap();
         wait.store(random.below(10), Ordering::SeqCst);
-        let kind = random.below(kinds);
+        let kind = kinds[random.below(kinds.len())];
         wrong(kind, &mut random, asked, said)
     });
     let Ok(mounted) = Mounted::new(options(server.port, "bob", connections, TIMEOUT)).await else {
@@ -218,12 +221,20 @@ async fn session(seed: u64) -> (u64, bool) {
     for _ in 0..2 {
         let seen = mounted.walk().await;
         failed |= !seen.errors().is_empty();
+        if kinds == SILENT {
+            for (path, listed) in seen.directories.iter().filter(|(_, listed)| listed.is_ok()) {
+                assert!(truth.directories.get(path) == Some(listed), "seed {seed}: {path} holds {listed:?}");
+            }
+            for (path, read) in seen.files.iter().filter(|(_, read)| read.is_ok()) {
+                assert!(truth.files.get(path) == Some(read), "seed {seed}: {path} is another file");
+            }
+        }
         for (path, read) in &seen.files {
             let (Some(message), Ok(read)) = (path.strip_suffix("/message.eml"), read) else { continue };
             let (mailbox, name) = message[1..].split_once('/').unwrap_or_default();
             let uid = name.rsplit('.').next().and_then(|uid| uid.parse().ok()).unwrap_or(0);
             // What is attached has a message.eml as well, of its own.
-            if kinds == TRUE_KINDS && !name.contains('/') {
+            if kinds != ALL && !name.contains('/') {
                 assert!(
                     Some(read.as_slice()) == server.message(mailbox, uid),
                     "seed {seed}: {path} is another message"
@@ -235,18 +246,27 @@ async fn session(seed: u64) -> (u64, bool) {
     (given.load(Ordering::SeqCst), failed)
 }
 
-#[tokio::test]
-async fn an_honest_session_shows_everything() {
+/// What an honest server shows.
+async fn honest_session() -> Seen {
     let server = Scripted::new(mailboxes(), honest);
     let mounted = Mounted::new(options(server.port, "bob", 2, Duration::from_secs(10))).await.unwrap();
     let seen = mounted.walk().await;
     mounted.client.close().await;
+    seen
+}
+
+#[tokio::test]
+async fn an_honest_session_shows_everything() {
+    let seen = honest_session().await;
     assert_eq!(seen.errors(), []);
     assert_eq!((seen.directories.len(), seen.files.len()), (8, 17), "{:?}", seen.files.keys());
-    for (uid, mailbox) in [(1, "INBOX"), (2, "INBOX"), (5, "INBOX"), (7, "Other")] {
-        let suffix = format!(".{uid}/message.eml");
-        let read = seen.files.iter().find(|(path, _)| path.ends_with(&suffix)).unwrap().1;
-        assert!(read.as_deref() == Ok(server.message(mailbox, uid).unwrap()));
+    for (name, mailbox) in mailboxes() {
+        for message in mailbox.messages {
+            let suffix = format!(".{}/message.eml", message.uid);
+            let raw =
+                seen.files.iter().find(|(path, _)| path.starts_with(&format!("/{name}/")) && path.ends_with(&suffix));
+            assert!(raw.unwrap().1.as_deref() == Ok(&message.bytes));
+        }
     }
 }
 
@@ -262,7 +282,12 @@ fn no_server_makes_the_client_panic_hang_or_tell_lies() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let begin = Instant::now();
     let outcomes = runtime.block_on(async {
-        let one = |seed| async move { (seed, tokio::time::timeout(HANG, tokio::spawn(session(seed))).await) };
+        let truth = Arc::new(honest_session().await);
+        let one = |seed| {
+            let truth = Arc::clone(&truth);
+            let session = tokio::spawn(async move { session(seed, &truth).await });
+            async move { (seed, tokio::time::timeout(HANG, session).await) }
+        };
         let all = futures::stream::iter(first..first + sessions).map(one).buffer_unordered(PARALLEL);
         all.collect::<Vec<_>>().await
     });

@@ -245,3 +245,51 @@ fn a_slow_transfer_holds_up_nobody() {
     reader.wait().unwrap();
     mount.assert_quiet(&["not encrypted"]);
 }
+
+#[test]
+fn a_signal_ends_the_program_soon_however_busy_it_is() {
+    let account = Server::dovecot().account().with(Security::None);
+    account.imap().append("INBOX", &big_message(2_000_000), "", None).unwrap();
+    for signal in ["-TERM", "-INT", "-KILL"] {
+        let proxy = Proxy::new(account.port);
+        let mut mount = Mount::new(&account.through(&proxy), &[]);
+        let path = mount.message("INBOX", 1).join("message.eml");
+        proxy.set_bandwidth(Some(100_000));
+        let mut readers: Vec<_> = (0..4)
+            .map(|_| Command::new("cat").arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+            .collect();
+        assert!(wait_for(Duration::from_millis(300), || readers[0].try_wait().unwrap()).is_none(), "it was too fast");
+        let begin = Instant::now();
+        assert!(Command::new("kill").args([signal, &mount.pid.to_string()]).status().unwrap().success());
+        let ended = wait_for(Duration::from_secs(10), || mount.ended().then_some(()));
+        assert!(ended.is_some(), "{signal}");
+        println!("{signal}: ended after {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(5), "{signal}: {:?}", begin.elapsed());
+        for reader in &mut readers {
+            let status = wait_for(Duration::from_secs(5), || reader.try_wait().unwrap());
+            // What they have is not all there is.
+            assert!(status.is_some_and(|status| !status.success()), "{signal}: {status:?}");
+        }
+        assert_eq!(mount.complaints(&["WARN"]), Vec::<String>::new(), "{signal}");
+        // After an ordinary end there is no mount, dead or alive.
+        assert_eq!(mount.is_mounted(), signal == "-KILL", "{signal}");
+        if signal == "-KILL" {
+            mounted_over(&account, &mount);
+        }
+    }
+}
+
+/// A mount whose program is dead is cleared by the next one.
+fn mounted_over(account: &Account, dead: &Mount) {
+    assert_eq!(std::fs::read_dir(dead.path()).unwrap_err().raw_os_error(), Some(libc::ENOTCONN));
+    let imapfs = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imapfs"));
+        command.args(args).arg(dead.path()).env("IMAPFS_PASSWORD", &account.password);
+        command.stdout(Stdio::null()).status().unwrap().success()
+    };
+    let url = format!("imap://{}@localhost:{}", account.user, account.port);
+    assert!(imapfs(&["mount", "--tls", "none", &url]));
+    assert_eq!(std::fs::read_dir(dead.join("INBOX")).unwrap().count(), 1);
+    assert!(imapfs(&["umount"]));
+    assert!(wait_for(Duration::from_secs(5), || (!dead.is_mounted()).then_some(())).is_some());
+}

@@ -9,9 +9,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
-use common::{Account, Mount, Security, Server};
+use common::faults::{Action, Fault, When};
+use common::proxy::Proxy;
+use common::{Account, Mount, Security, Server, wait_for};
 use scripted::{Scripted, honest, mailboxes};
 
 const PASSWORD: &str = "wonderland";
@@ -124,4 +127,37 @@ fn secrets_are_in_no_log_at_any_level_nor_where_processes_show_themselves() {
         }
         assert!(mount.unmount());
     }
+}
+
+/// A message whose every line tells whose it is.
+fn lines(number: u32) -> Vec<u8> {
+    let lines: String = (0..1000).map(|line| format!("{number:08} {line:060}\r\n")).collect();
+    format!("Subject: m{number}\r\n\r\n{lines}").into_bytes()
+}
+
+#[test]
+fn octets_that_were_changed_on_the_way_are_noticed() {
+    let account = Server::dovecot().account().with(Security::StartTls);
+    let mut imap = account.imap();
+    for number in 1..=6 {
+        imap.append("INBOX", &lines(number), "", None).unwrap();
+    }
+    let proxy = Proxy::new(account.port);
+    let mut mount = Mount::new(&account.through(&proxy), &["--timeout", "2", "--no-compress"]);
+    for number in 1..=6 {
+        let path = mount.message("INBOX", number).join("message.eml");
+        // In the handshake, in the answers, in the middle of the message.
+        let at = When::Bytes(1000 + u64::from(number * number) * 2000);
+        proxy.add(Fault::down(at, Action::Inject(vec![0x17; number as usize])));
+        proxy.strike(Action::Fin);
+        if let Ok(read) = std::fs::read(&path) {
+            assert!(read == lines(number), "{number}");
+        }
+        proxy.clear_faults();
+        let read = wait_for(Duration::from_secs(15), || std::fs::read(&path).ok());
+        assert!(read == Some(lines(number)), "{number}");
+    }
+    assert!(proxy.stats().faults > 3, "{:?}", proxy.stats());
+    assert_eq!(mount.complaints(&["WARN"]), Vec::<String>::new());
+    assert!(mount.unmount());
 }

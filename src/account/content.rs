@@ -346,9 +346,11 @@ async fn fetch_rows(
     if rows.iter().any(|row| !locator.is_same(row)) {
         return Err(Error::Stale);
     }
+    // What was asked for with the body stands before or behind it; a literal shorter than announced swallows that.
+    let complete = rows.iter().any(|row| row.size.is_some());
     let bodies: Vec<BodyRow> = rows.into_iter().flat_map(|row| row.bodies).collect();
     if !bodies.is_empty() {
-        return Ok(bodies);
+        return if complete { Ok(bodies) } else { Err(Error::protocol("the answer is not complete")) };
     }
     // Servers answer nothing but OK for a message that is gone, and some for one that is there.
     let command = Command::Fetch { uids, items: vec![FetchItem::Flags], changed_since: None };

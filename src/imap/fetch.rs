@@ -20,6 +20,7 @@ pub fn parse(number: u64, cursor: &mut Cursor<'_>) -> Option<Box<FetchRow>> {
     if !cursor.enter() {
         return None;
     }
+    let mut swallowed = false;
     while let Some(item) = cursor.item_name() {
         let mut buffer = [0; 24];
         let Some(name) = buffer.get_mut(..item.name.len()) else {
@@ -53,10 +54,14 @@ pub fn parse(number: u64, cursor: &mut Cursor<'_>) -> Option<Box<FetchRow>> {
             }
             (b"EMAILID", _) => row.email_id = object_id(cursor),
             (b"THREADID", _) => row.thread_id = object_id(cursor),
-            _ => cursor.skip(),
+            _ => {
+                // No name is a number, but what is left of an item is.
+                swallowed |= name.first().is_some_and(u8::is_ascii_digit);
+                cursor.skip();
+            }
         }
     }
-    if cursor.token() != Token::Close {
+    if swallowed || cursor.token() != Token::Close {
         // A literal shorter than announced has swallowed what closes the row, and does not end where the body does.
         row.bodies.iter_mut().for_each(|body| body.data = None);
     }
@@ -70,6 +75,8 @@ fn body(cursor: &mut Cursor<'_>, section: Option<Section>, item: &ItemName<'_>) 
     if !cursor.at_close() {
         let mut ahead = cursor.clone();
         match ahead.token() {
+            // A name right behind it: a literal shorter than announced has swallowed what stood between.
+            Token::Literal(_) if !ahead.is_apart() => {}
             Token::Literal(literal) if literal.len() > COPY => data = Some(literal.clone()),
             Token::Literal(literal) => data = Some(Bytes::copy_from_slice(literal)),
             Token::Quoted(text) => data = Some(text.into_owned().into()),

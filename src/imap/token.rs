@@ -81,6 +81,11 @@ impl<'a> Cursor<'a> {
         None
     }
 
+    /// True when a blank, a `)` or the end stands right here.
+    pub fn is_apart(&self) -> bool {
+        self.line.get(self.at).is_none_or(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b')'))
+    }
+
     /// True when a list begins here.
     pub fn at_open(&mut self) -> bool {
         self.peek() == Some(b'(')

@@ -2,8 +2,8 @@
 
 use super::{Entry, Fs};
 use crate::error::{Error, Result};
-use crate::tree::entries::RAW;
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
+use crate::tree::part_name::RAW;
 use crate::tree::views::{is_litter, parse_eml_name};
 
 impl Fs {

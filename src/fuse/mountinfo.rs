@@ -5,8 +5,10 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::mounting::KIND;
 use crate::error::{Error, Result};
+
+/// The type of our mounts.
+pub(super) const KIND: &str = "fuse.imapfs";
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]

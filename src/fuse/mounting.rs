@@ -13,12 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::mountinfo::{self, Mount};
+use super::mountinfo::{self, KIND, Mount};
 use super::{Options, sys};
 use crate::error::{Error, Result, printable};
-
-/// The type of our mounts.
-pub(super) const KIND: &str = "fuse.imapfs";
 
 /// The setuid helper that mounts for users (package fuse3).
 const HELPER: &str = "fusermount3";

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use super::frame::parse_number;
 use super::token::{Cursor, Token};
-use crate::mail::part::{Body, Encoding, Params, Part};
+use crate::mail::header::Params;
+use crate::mail::part::{Body, Encoding, Part};
 
 /// Parts inside parts; deeper makes no sense.
 const DEPTH: usize = 64;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::pool::Server;
 use super::request::{Command, FetchItem};
+use super::server::Server;
 use crate::error::{Error, Result};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::UidSet;

@@ -7,7 +7,7 @@ use super::body_structure;
 use super::frame::parse_number;
 use super::response::{BodyRow, FetchRow};
 use super::token::{Cursor, ItemName, Token};
-use super::untagged::{flags, object_id, uid};
+use super::value::{flags, object_id, uid};
 use crate::mail::envelope::{Address, Envelope};
 use crate::mail::section::{Section, Text};
 

@@ -15,10 +15,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::command::{self, Dialect, Line};
 use super::flight::{Flight, Job, MAX_ITEMS};
 use super::frame::{Frame, Limits};
-use super::pool::Event;
 use super::refusal::{self, Refusal};
 use super::request::{Command, Done, Target};
 use super::response::{Code, Data, FetchRow, Response, Selected, Status};
+use super::server::Event;
 use crate::error::{Error, Result, printable};
 use crate::mail::mailbox_name::MailboxName;
 

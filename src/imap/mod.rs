@@ -11,12 +11,14 @@ pub mod gate;
 pub mod halves;
 pub mod machine;
 pub mod options;
+pub mod parse;
 pub mod pool;
 pub mod refusal;
 pub mod request;
 pub mod response;
 pub mod response_code;
 pub mod sasl;
+pub mod server;
 pub mod session;
 pub mod setup;
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod testing;
 pub mod token;
 pub mod transport;
 pub mod untagged;
+pub mod value;
 
 pub use options::{Credentials, Options, Tls};
 pub use pool::Client;

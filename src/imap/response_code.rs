@@ -5,9 +5,9 @@ use bytes::Bytes;
 use super::frame::parse_number;
 use super::response::Code;
 use super::token::Cursor;
-use super::untagged::{self, upper_words};
+use super::value::{object_id, upper_words, validity};
 use crate::mail::flag::Flags;
-use crate::mail::uid::{UidSet, UidValidity};
+use crate::mail::uid::UidSet;
 
 /// Takes apart what follows the status word: code, human-readable text, and what was wrong with it. `text` is a part
 /// of `line`. Some servers leave out the space behind the code, or the text.
@@ -80,7 +80,7 @@ fn parse(code: &[u8]) -> Option<Code> {
         },
         b"INUSE" => Code::InUse,
         b"LIMIT" => Code::Limit,
-        b"MAILBOXID" => Code::MailboxId(untagged::object_id(&mut cursor)?),
+        b"MAILBOXID" => Code::MailboxId(object_id(&mut cursor)?),
         b"MODIFIED" => Code::Modified(UidSet::parse(cursor.word())?),
         b"NOMODSEQ" => Code::NoModSeq,
         b"NONEXISTENT" => Code::Nonexistent,
@@ -104,11 +104,6 @@ fn parse(code: &[u8]) -> Option<Code> {
         b"USEATTR" => Code::UseAttr,
         _ => return None,
     })
-}
-
-/// A UIDVALIDITY; `None` for 0, which is not a legal value, and for what does not fit 32 bits.
-pub(super) fn validity(cursor: &mut Cursor<'_>) -> Option<UidValidity> {
-    u32::try_from(cursor.number()?).ok().filter(|number| *number > 0).map(UidValidity)
 }
 
 /// A set that was sent in ascending order, so that the n-th UID of the text is the n-th of the set.

@@ -10,9 +10,9 @@ use super::connect::{self, Connected};
 use super::frame::{Framer, Limits};
 use super::halves::{Reader, Writer, halves};
 use super::options::{Options, Tls};
-use super::pool::{Login, Server};
 use super::refusal::{self, Refusal};
 use super::response::{Code, Data, Response, Status};
+use super::server::{Login, Server};
 use super::transport::Counters;
 use crate::error::{Error, Result, printable};
 

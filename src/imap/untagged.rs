@@ -3,11 +3,11 @@
 use super::fetch;
 use super::frame::parse_number;
 use super::response::{Data, ListRow, SearchResult, StatusItems};
-use super::response_code::validity;
 use super::token::Cursor;
-use crate::mail::flag::Flags;
+use super::value::{flags, object_id, text, uid, upper_words, validity};
+
 use crate::mail::mailbox_name::MailboxName;
-use crate::mail::uid::{Uid, UidSet};
+use crate::mail::uid::UidSet;
 
 /// NAMESPACE: personal, other users', shared.
 type Namespaces = [Vec<(Vec<u8>, Option<u8>)>; 3];
@@ -112,31 +112,6 @@ fn named(keyword: &[u8], cursor: &mut Cursor<'_>) -> Understood {
         b"" => return Err(Some("an empty line")),
         _ => return Err(None),
     })
-}
-
-/// The words up to the end, upper-case.
-pub(super) fn upper_words(cursor: &mut Cursor<'_>) -> Vec<String> {
-    cursor.words_to_end().iter().map(|word| text(word).to_ascii_uppercase()).collect()
-}
-
-/// A list of flags.
-pub(super) fn flags(cursor: &mut Cursor<'_>) -> Flags {
-    Flags::from_wire(cursor.words().iter().map(|word| &**word))
-}
-
-/// `(id)`, RFC 8474; `None` for NIL.
-pub(super) fn object_id(cursor: &mut Cursor<'_>) -> Option<Vec<u8>> {
-    let id = if cursor.at_open() { cursor.words().into_iter().next() } else { cursor.string() };
-    id.map(|id| id.into_owned())
-}
-
-/// The UID with this number, when it is one.
-pub(super) fn uid(number: u64) -> Option<Uid> {
-    u32::try_from(number).ok().and_then(Uid::new)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn mailbox(cursor: &mut Cursor<'_>) -> Option<MailboxName> {

@@ -10,8 +10,11 @@ use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode::Indifferent;
 use base64::engine::general_purpose::{GeneralPurpose, PAD};
 
-use super::part::Params;
 use super::text;
+
+/// A parameter list as it stands in the header: names lower-case, values raw (quotes removed, neither RFC 2231 nor
+/// RFC 2047 decoded).
+pub type Params = Vec<(Box<str>, Vec<u8>)>;
 
 /// Parameters kept of one field; real mail has below ten.
 const MAX_PARAMS: usize = 400;

@@ -16,8 +16,8 @@ use std::ops::Range;
 use memchr::memchr;
 use memchr::memmem;
 
-use super::header;
-use super::part::{Body, Encoding, Params, Part};
+use super::header::{self, Params};
+use super::part::{Body, Encoding, Part};
 use super::section::PartPath;
 
 /// Parts within parts; Dovecot has 100, Courier 10.

@@ -1,11 +1,7 @@
 //! The MIME tree of a message, whoever took it apart: the server (BODYSTRUCTURE) or `mail::mime`.
 
-use super::header;
+use super::header::{self, Params};
 use super::section::PartPath;
-
-/// A parameter list as it stands in the header: names lower-case, values raw (quotes removed, neither RFC 2231 nor
-/// RFC 2047 decoded).
-pub type Params = Vec<(Box<str>, Vec<u8>)>;
 
 /// Content-Transfer-Encoding, RFC 2045 section 6, and what older mail uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

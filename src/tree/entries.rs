@@ -11,19 +11,10 @@
 //!    in the `.eml` file around it.
 
 use super::node::EntryId;
-use super::part_name::{self, Taken};
+use super::part_name::{self, HEADERS, HTML, RAW, TEXT, Taken};
 use crate::mail::header;
 use crate::mail::part::{Body, Encoding, Part};
 use crate::mail::section::{Section, Text};
-
-/// The names that we give.
-pub const HEADERS: &str = "headers.txt";
-/// The message byte for byte.
-pub const RAW: &str = "message.eml";
-/// The first text body.
-pub const TEXT: &str = "body.txt";
-/// The first HTML body.
-pub const HTML: &str = "body.html";
 
 /// Parts beyond this number are not shown: an id has 16 bits.
 pub const MAX_PARTS: u16 = 16_000;

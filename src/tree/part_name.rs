@@ -9,8 +9,17 @@ use crate::mail::part::Part;
 /// Octets kept free for the number of a clash, dot included: there are at most 16,000 parts.
 const NUMBER: usize = 6;
 
+/// The header of a message, decoded.
+pub const HEADERS: &str = "headers.txt";
+/// The message byte for byte.
+pub const RAW: &str = "message.eml";
+/// The first text body.
+pub const TEXT: &str = "body.txt";
+/// The first HTML body.
+pub const HTML: &str = "body.html";
+
 /// Names that we give, so that no attachment ever has them.
-const OWN: [&str; 4] = [super::entries::HEADERS, super::entries::RAW, super::entries::TEXT, super::entries::HTML];
+const OWN: [&str; 4] = [HEADERS, RAW, TEXT, HTML];
 
 /// The name for a file of this part, clashes aside: the sender's, made safe, else `part-1.3.EXT`.
 pub fn wanted(part: &Part) -> String {

@@ -11,8 +11,9 @@ use imap_codec::imap_types::status::StatusDataItem;
 use imapfs::imap::response::{BodyRow, Data, FetchRow, ListRow, SearchResult, StatusItems};
 use imapfs::mail::envelope::{Address, Envelope};
 use imapfs::mail::flag::Flags;
+use imapfs::mail::header::Params;
 use imapfs::mail::mailbox_name::MailboxName;
-use imapfs::mail::part::{Body, Encoding, Params, Part};
+use imapfs::mail::part::{Body, Encoding, Part};
 use imapfs::mail::section::{Section, Text};
 use imapfs::mail::uid::{Uid, UidValidity};
 

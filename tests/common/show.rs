@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use imapfs::imap::response::{BodyRow, Code, Data, FetchRow, Response, Status};
 use imapfs::mail::envelope::{Address, Envelope};
-use imapfs::mail::part::{Body, Encoding, Params, Part};
+use imapfs::mail::header::Params;
+use imapfs::mail::part::{Body, Encoding, Part};
 
 pub fn show(response: &Response) -> String {
     match response {

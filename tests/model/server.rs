@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use imapfs::error::Error;
-use imapfs::imap::pool::{self, Event};
+use imapfs::imap::pool;
 use imapfs::imap::response::Data;
+use imapfs::imap::server::Event;
 use imapfs::imap::{Answer, Client, Command, FetchItem, Request};
 use imapfs::mail::flag::Flags;
 use imapfs::mail::mailbox_name::MailboxName;
@@ -107,7 +108,7 @@ impl Server {
         if self.lock().condstore {
             capabilities.push("CONDSTORE".into());
         }
-        let about = pool::Server { capabilities, ..pool::Server::default() };
+        let about = server::Server { capabilities, ..server::Server::default() };
         let (events, unasked) = mpsc::unbounded_channel();
         (Client::from_channel(requests, about), events, unasked)
     }

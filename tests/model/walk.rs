@@ -7,7 +7,7 @@ use std::time::Duration;
 use imapfs::account::{self, Account};
 use imapfs::error::{Error, Result};
 use imapfs::fs::{self, DirEntry, Entry, Fs, Kind};
-use imapfs::imap::pool::Event;
+use imapfs::imap::server::Event;
 use imapfs::mail::section::Section;
 use imapfs::mail::{header, text, transfer};
 use imapfs::tree::entries::{Content, RAW, entries};

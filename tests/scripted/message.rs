@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use imapfs::mail::header::Params;
 use imapfs::mail::mime::{self, Parsed};
-use imapfs::mail::part::{Body, Encoding, Params, Part};
+use imapfs::mail::part::{Body, Encoding, Part};
 use imapfs::mail::section::{Section, Text};
 
 /// A message.

@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mail::part::Params;
+use crate::mail::header::Params;
 
 fn params(items: &[(&str, &str)]) -> Params {
     items.iter().map(|(name, value)| ((*name).into(), value.as_bytes().to_vec())).collect()

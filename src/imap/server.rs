@@ -1,0 +1,57 @@
+//! What is known of the server, and of what it costs: learnt at login, counted, told unasked.
+
+use super::response::Data;
+use crate::mail::mailbox_name::MailboxName;
+
+/// What the server is, as learnt at login.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Server {
+    /// Capabilities after login, upper-case.
+    pub capabilities: Vec<String>,
+    /// What ID told: name, version and so on.
+    pub id: Vec<(String, String)>,
+    /// NAMESPACE: personal, other users', shared; (prefix in wire form, delimiter).
+    pub namespaces: [Vec<(Vec<u8>, Option<u8>)>; 3],
+}
+
+impl Server {
+    /// Does the server offer it? `name` upper-case.
+    pub fn offers(&self, name: &str) -> bool {
+        self.capabilities.iter().any(|c| c == name)
+    }
+}
+
+/// Counters since the start, for status and for tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Octets read from sockets (after TLS, before inflating).
+    pub bytes_in: u64,
+    /// Octets written to sockets.
+    pub bytes_out: u64,
+    /// Commands sent.
+    pub commands: u64,
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections opened since the start.
+    pub logins: u64,
+}
+
+/// Something that the server said without being asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The mailbox that the connection has selected.
+    pub mailbox: Option<MailboxName>,
+    /// What.
+    pub data: Data,
+}
+
+/// How the first connection was made, for `imapfs check`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// SASL mechanism, or LOGIN; empty for a model server.
+    pub mechanism: &'static str,
+    /// TLS, 1.2 or later.
+    pub encrypted: bool,
+    /// COMPRESS=DEFLATE.
+    pub compressed: bool,
+}

@@ -32,7 +32,8 @@ fn data(octets: &'static [u8]) -> Literal {
 
 #[test]
 fn a_response_is_its_lines_and_literals_without_line_ends_and_announcements() {
-    let cases: [(&[u8], &[u8], Vec<(Literal, &[u8])>); 8] = [
+    type Case<'a> = (&'a [u8], &'a [u8], Vec<(Literal, &'a [u8])>);
+    let cases: [Case<'_>; 8] = [
         (b"* OK x\r\n", b"* OK x", vec![]),
         (b"* 1 EXPUNGE\n", b"* 1 EXPUNGE", vec![]),
         (b"a {3}\r\nb\r\n {0}\r\n)\r\n", b"a ", vec![(data(b"b\r\n"), b" "), (data(b""), b")")]),

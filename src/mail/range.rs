@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn a_reader_is_followed_in_growing_windows() {
         // (offset, length, how far behind the read to be ready), in KiB.
-        let cases: [(&str, &[(u64, u64, u64)]); 5] = [
+        type Case<'a> = (&'a str, &'a [(u64, u64, u64)]);
+        let cases: [Case<'_>; 5] = [
             ("a peek", &[(0, 4, 0), (1000, 4, 0), (0, 4, 0)]),
             ("small reads", &[(0, 16, 0), (16, 16, 32), (32, 16, 0), (48, 16, 64), (64, 16, 0)]),
             ("large reads", &[(0, 128, 0), (128, 128, 8192), (256, 128, 0), (384, 128, 0)]),

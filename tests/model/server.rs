@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use imapfs::error::Error;
-use imapfs::imap::pool;
 use imapfs::imap::response::Data;
-use imapfs::imap::server::Event;
+use imapfs::imap::server::{self, Event};
 use imapfs::imap::{Answer, Client, Command, FetchItem, Request};
 use imapfs::mail::flag::Flags;
 use imapfs::mail::mailbox_name::MailboxName;

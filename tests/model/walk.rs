@@ -10,8 +10,9 @@ use imapfs::fs::{self, DirEntry, Entry, Fs, Kind};
 use imapfs::imap::server::Event;
 use imapfs::mail::section::Section;
 use imapfs::mail::{header, text, transfer};
-use imapfs::tree::entries::{Content, RAW, entries};
+use imapfs::tree::entries::{Content, entries};
 use imapfs::tree::node::{EntryId, Ino, ROOT};
+use imapfs::tree::part_name::RAW;
 use tokio::sync::mpsc;
 
 use super::message::Message;

@@ -207,6 +207,8 @@ impl Flight {
             self.fail(Error::TooBig("the server sent more than was asked for".into()));
             return true;
         }
+        // A body counts for the FETCH that asked for it; Dovecot may answer a later one first, and both ask for the size.
+        let octets = if mine.bodies.is_empty() && !row.bodies.is_empty() { 0 } else { octets };
         self.deliver(Data::Fetch(Box::new(mine)), octets);
         true
     }

@@ -74,24 +74,30 @@ impl Fs {
     }
 
     async fn open_mailbox(&self, node: Node) -> Result<(Node, Content)> {
-        self.account.refresh_mailboxes().await?;
         let mailbox = self.mailbox_of(node).flatten();
+        let holder = mailbox.filter(|id| self.account.has_messages(*id).unwrap_or(true));
+        let messages = async {
+            match holder {
+                Some(id) => self.account.messages(id).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        // Mailboxes and messages are asked for at once: one round trip less.
+        let (listed, messages) = tokio::join!(self.account.refresh_mailboxes(), messages);
+        listed?;
+        let messages = match messages {
+            // A mailbox that may be seen but not read is a way to those below it.
+            Err(Error::Denied(_)) if !self.account.children(mailbox).is_empty() => Vec::new(),
+            messages => messages?,
+        };
         let parent = match mailbox {
             Some(id) if node != Node::Root => self.mailbox_node(self.account.mailbox(id)?.parent),
             _ => Node::Root,
         };
         let mut names = Vec::new();
-        let mut messages = Vec::new();
-        if let Some(id) = mailbox.filter(|id| self.account.has_messages(*id).unwrap_or(true)) {
-            messages = match self.account.messages(id).await {
-                // A mailbox that may be seen but not read is a way to those below it.
-                Err(Error::Denied(_)) if !self.account.children(Some(id)).is_empty() => Vec::new(),
-                messages => messages?,
-            };
-            if self.options.show_views {
-                let views = [MailboxView::Eml, MailboxView::Table];
-                names.extend(views.map(|view| (view.name().to_owned(), Node::MailboxView(id, view))));
-            }
+        if let Some(id) = holder.filter(|_| self.options.show_views) {
+            let views = [MailboxView::Eml, MailboxView::Table];
+            names.extend(views.map(|view| (view.name().to_owned(), Node::MailboxView(id, view))));
         }
         if node == Node::Root && self.options.show_views {
             names.push((AccountView::Control.name().to_owned(), Node::AccountView(AccountView::Control)));

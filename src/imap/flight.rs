@@ -223,7 +223,11 @@ fn take_item(item: &FetchItem, row: &mut FetchRow, mine: &mut FetchRow) -> bool 
     match item {
         FetchItem::Flags => take(&mut row.flags, &mut mine.flags),
         FetchItem::InternalDate => take(&mut row.internal_date, &mut mine.internal_date),
-        FetchItem::Size => take(&mut row.size, &mut mine.size),
+        // Left in the row: where answers come out of order, whoever asked with a body must find it with that body.
+        FetchItem::Size => {
+            mine.size = row.size;
+            mine.size.is_some()
+        }
         FetchItem::Envelope => take(&mut row.envelope, &mut mine.envelope),
         FetchItem::BodyStructure => {
             mine.odd_structure = std::mem::take(&mut row.odd_structure);

@@ -75,27 +75,31 @@ impl Fs {
 
     async fn open_mailbox(&self, node: Node) -> Result<(Node, Content)> {
         let mailbox = self.mailbox_of(node).flatten();
-        let holder = mailbox.filter(|id| self.account.has_messages(*id).unwrap_or(true));
-        let messages = async {
-            match holder {
-                Some(id) => self.account.messages(id).await,
-                None => Ok(Vec::new()),
+        let holder = || mailbox.filter(|id| self.account.has_messages(*id).unwrap_or(true));
+        let early = async {
+            match holder() {
+                Some(id) => self.account.messages(id).await.ok(),
+                None => None,
             }
         };
-        // Mailboxes and messages are asked for at once: one round trip less.
-        let (listed, messages) = tokio::join!(self.account.refresh_mailboxes(), messages);
+        // Mailboxes and messages are asked for at once: one round trip less. What the list told counts.
+        let (listed, early) = tokio::join!(self.account.refresh_mailboxes(), early);
         listed?;
-        let messages = match messages {
-            // A mailbox that may be seen but not read is a way to those below it.
-            Err(Error::Denied(_)) if !self.account.children(mailbox).is_empty() => Vec::new(),
-            messages => messages?,
+        let messages = match (holder(), early) {
+            (None, _) => Vec::new(),
+            (Some(_), Some(messages)) => messages,
+            (Some(id), None) => match self.account.messages(id).await {
+                // A mailbox that may be seen but not read is a way to those below it.
+                Err(Error::Denied(_)) if !self.account.children(mailbox).is_empty() => Vec::new(),
+                messages => messages?,
+            },
         };
         let parent = match mailbox {
             Some(id) if node != Node::Root => self.mailbox_node(self.account.mailbox(id)?.parent),
             _ => Node::Root,
         };
         let mut names = Vec::new();
-        if let Some(id) = holder.filter(|_| self.options.show_views) {
+        if let Some(id) = holder().filter(|_| self.options.show_views) {
             let views = [MailboxView::Eml, MailboxView::Table];
             names.extend(views.map(|view| (view.name().to_owned(), Node::MailboxView(id, view))));
         }

@@ -37,10 +37,12 @@ const AUTH_PAUSE: Duration = Duration::from_secs(30);
 const FEWER: Duration = Duration::from_secs(180);
 /// How often a request is sent: once more when a connection was lost under it.
 const MAX_ATTEMPTS: u32 = 2;
-/// Dearer than an idle connection that must select the mailbox first.
-const DEAR: usize = 3;
+/// Dearer than an idle connection that must select the mailbox first, and than one with many small reads: so dear that
+/// the round trips of another login are worth waiting for.
+const DEAR: usize = 5;
 /// Small reads in flight on a connection that make another one worth opening.
 const CROWDED: usize = 32;
+const CROWDED_COST: usize = 4;
 /// After so many connections in a row that were lost before they had carried out a command the server counts as away.
 const MAX_USELESS: u32 = 3;
 
@@ -175,14 +177,14 @@ impl Dispatcher {
                 let bulks = self.slots.iter().filter(|s| s.place == Place::Bulk).count();
                 // One place is left for small reads where there are more than two.
                 let room = room && (wanted != Place::Bulk || bulks + 2 < most.max(3));
-                // What is dear waits for a connection of its own. A small read that has only the first connection
-                // does not wait, but its place is prepared.
+                // What is dear waits for a connection of its own. A small read that has only the first connection, or a
+                // crowded one, does not wait, but its place is prepared.
                 if room && wanted != Place::Watch && cost > DEAR {
                     self.waiting.push_back(job);
                     self.open(wanted);
                     return;
                 }
-                if room && wanted == Place::Small && self.slots.len() == 1 {
+                if room && wanted == Place::Small && (self.slots.len() == 1 || cost >= CROWDED_COST) {
                     self.open(wanted);
                 }
                 self.give(at, job);
@@ -220,7 +222,9 @@ impl Dispatcher {
             let switch = usize::from(!here) * if load == 0 { 2 } else { 20 };
             let elsewhere = usize::from(slot.place != wanted);
             let message = wanted == Place::Bulk && load > 0 && slot.message != message(job);
-            suits.then_some((switch + elsewhere + load / CROWDED * 4 + usize::from(message) * 6, at))
+            // The pieces of one message stay on one connection, in their order, however many there are.
+            let crowded = if wanted == Place::Bulk { 0 } else { (load / CROWDED).min(1) * CROWDED_COST };
+            suits.then_some((switch + elsewhere + crowded + usize::from(message) * 6, at))
         });
         candidates.min()
     }

@@ -15,14 +15,18 @@ use super::transport::Stream;
 pub const CHUNK: usize = 64 * 1024;
 
 const MIN_ROOM: usize = 4096;
-/// Octets of one read. TLS fills all the room it is given with zeros before it reads a record of 16 KiB into it: with
-/// the room for a large literal that would take quadratic time.
-const READ: usize = 32 * 1024;
+/// Octets of one read in the clear.
+const READ: usize = 256 * 1024;
+/// Octets of one read under TLS, which fills all the room it is given with zeros before it reads a record of 16 KiB into
+/// it: with the room for a large literal that would take quadratic time.
+const READ_TLS: usize = 32 * 1024;
 
 /// The reading half.
 pub struct Reader {
     stream: ReadHalf<Box<dyn Stream>>,
     inflate: Option<Inflate>,
+    /// Octets of one read.
+    most: usize,
 }
 
 struct Inflate {
@@ -41,11 +45,11 @@ pub struct Writer {
     unflushed: bool,
 }
 
-/// Takes a stream apart.
-pub fn halves(stream: Box<dyn Stream>) -> (Reader, Writer) {
+/// Takes a stream apart; `tls` says what it is.
+pub fn halves(stream: Box<dyn Stream>, tls: bool) -> (Reader, Writer) {
     let (reader, writer) = tokio::io::split(stream);
     (
-        Reader { stream: reader, inflate: None },
+        Reader { stream: reader, inflate: None, most: if tls { READ_TLS } else { READ } },
         Writer { stream: writer, deflate: None, pending: BytesMut::new(), unflushed: false },
     )
 }
@@ -66,7 +70,7 @@ impl Reader {
             buffer.reserve(CHUNK);
         }
         let Some(inflate) = &mut self.inflate else {
-            return self.stream.read_buf(&mut buffer.limit(READ)).await;
+            return self.stream.read_buf(&mut buffer.limit(self.most)).await;
         };
         loop {
             while inflate.more || !inflate.raw.is_empty() {
@@ -176,8 +180,8 @@ mod tests {
     #[tokio::test]
     async fn deflated_batches_arrive_whole_and_at_once() {
         let (a, b) = tokio::io::duplex(1000);
-        let (mut reader, _keep) = halves(Box::new(a));
-        let (_keep2, mut writer) = halves(Box::new(b));
+        let (mut reader, _keep) = halves(Box::new(a), false);
+        let (_keep2, mut writer) = halves(Box::new(b), false);
         reader.inflate(b"");
         writer.deflate();
         let mut buffer = BytesMut::new();
@@ -206,7 +210,7 @@ mod tests {
         state.compress_vec(&vec![b'x'; 50 << 20], &mut bomb, FlushCompress::Finish).unwrap();
         assert!(bomb.len() < 60_000);
         let (a, mut b) = tokio::io::duplex(1 << 20);
-        let (mut reader, _keep) = halves(Box::new(a));
+        let (mut reader, _keep) = halves(Box::new(a), false);
         reader.inflate(b"");
         b.write_all(&bomb).await.unwrap();
         let mut buffer = BytesMut::new();
@@ -222,7 +226,7 @@ mod tests {
         assert_eq!((total, end.kind()), (50 << 20, io::ErrorKind::InvalidData));
 
         let (a, _b) = tokio::io::duplex(100);
-        let (mut reader, _keep) = halves(Box::new(a));
+        let (mut reader, _keep) = halves(Box::new(a), false);
         reader.inflate(b"* OK not deflated at all\r\n");
         assert_eq!(reader.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }

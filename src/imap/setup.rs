@@ -77,7 +77,7 @@ pub async fn prepare(
     compress: bool,
 ) -> Result<(Wire, Server, Login)> {
     let Connected { stream, unread, capabilities, mechanism } = connected;
-    let (reader, writer) = halves(stream);
+    let (reader, writer) = halves(stream, options.tls != Tls::None);
     let mut framer = Framer::new(Limits::default());
     framer.buffer().extend_from_slice(&unread);
     let mut asker = Asker {

@@ -82,7 +82,7 @@ pub struct Harness {
 /// A session that has just been set up.
 pub fn session() -> Harness {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
-    let (reader, writer) = halves(Box::new(ours));
+    let (reader, writer) = halves(Box::new(ours), false);
     let open = Open::new(Arc::new(Counters::default()));
     let wire = Wire { reader, writer, framer: Framer::new(Limits::default()), open };
     let server = Server { capabilities: vec!["CONDSTORE".into(), "ESEARCH".into()], ..Server::default() };

@@ -11,25 +11,23 @@ pub const MAX_AHEAD: u64 = 16 * 1024 * 1024;
 /// Reads as large as the kernel's own read-ahead makes them: somebody reads the file through.
 const LARGE: u64 = 128 * 1024;
 
-/// The first window of a reader that begins with a large read and goes on: `cp` and `cat` read in blocks of 128 KiB,
-/// who only looks at the beginning of a file does not. Each doubling that is left out saves a round trip.
-const QUICK_START: u64 = 8 * 1024 * 1024;
+/// A read this large at the start of a file comes from a reader that means to read it through: the kernel asks for so much
+/// after `POSIX_FADV_SEQUENTIAL`, which `cat`, `cp` and `sha256sum` advise. Each doubling left out saves a round trip.
+const ADVISED: u64 = 256 * 1024;
 
 /// Read-ahead of one handle. The kernel's own is too small: 128 KiB, two reads in flight.
 ///
 /// With `r = read(offset, len)`, for every call:
 /// 1. `r.start == offset` and `r.end >= offset + len`;
-/// 2. the first read and one that jumps get just what they ask for: `r.end == offset + len`;
-/// 3. `r.end - (offset + len) <= MAX_AHEAD`, and never more than eight times what was asked for since the last jump, or
-///    [`QUICK_START`] for a reader that began with a large read.
+/// 2. the first read and one that jumps get just what they ask for: `r.end == offset + len`; but for one of
+///    [`ADVISED`] octets at the start of the file, which gets all that may be had;
+/// 3. `r.end - (offset + len) <= MAX_AHEAD`, and never more than eight times what was asked for since the last jump.
 #[derive(Clone, Debug, Default)]
 pub struct Sequential {
     /// Where the next read begins when the reader goes on.
     next: Option<u64>,
     /// How far ahead to read, from the end of a read.
     window: u64,
-    /// Was the read after the last jump a large one?
-    began_large: bool,
     /// Everything from the last jump to here has been given to somebody to fetch.
     planned: u64,
 }
@@ -44,18 +42,20 @@ impl Sequential {
         let end = offset.saturating_add(len);
         let goes_on = self.next.is_some_and(|next| offset.abs_diff(next) <= len.saturating_mul(2));
         if !goes_on {
-            let began_large = len >= LARGE;
-            *self = Self { next: Some(end), window: len.min(MAX_AHEAD), planned: end, began_large };
-            return offset..end;
+            let ahead = if offset == 0 && len >= ADVISED { MAX_AHEAD } else { 0 };
+            let planned = end.saturating_add(ahead);
+            *self = Self { next: Some(end), window: len.clamp(ahead, MAX_AHEAD), planned };
+            return offset..planned;
         }
         self.next = self.next.max(Some(end));
-        // Refilled when half of it is used up, so that there are few fetches and always one on its way.
-        if self.planned.saturating_sub(end) >= self.window.div_ceil(2) {
+        // Refilled when a part of it is used up: half, so that there are few fetches and always one on its way; an
+        // eighth of the largest, so that a fast link never runs dry.
+        let used = self.window / if self.window >= MAX_AHEAD { 8 } else { 2 };
+        if self.planned.saturating_sub(end) >= self.window - used {
             return offset..end;
         }
         let factor = if len >= LARGE { 4 } else { 2 };
-        let least = if self.began_large { QUICK_START } else { 0 };
-        self.window = self.window.max(len).saturating_mul(factor).clamp(least, MAX_AHEAD);
+        self.window = self.window.max(len).saturating_mul(factor).min(MAX_AHEAD);
         self.planned = self.planned.max(end.saturating_add(self.window));
         offset..self.planned
     }
@@ -103,12 +103,13 @@ mod tests {
     fn a_reader_is_followed_in_growing_windows() {
         // (offset, length, how far behind the read to be ready), in KiB.
         type Case<'a> = (&'a str, &'a [(u64, u64, u64)]);
-        let cases: [Case<'_>; 5] = [
+        let cases: [Case<'_>; 6] = [
             ("a peek", &[(0, 4, 0), (1000, 4, 0), (0, 4, 0)]),
             ("small reads", &[(0, 16, 0), (16, 16, 32), (32, 16, 0), (48, 16, 64), (64, 16, 0)]),
-            ("large reads", &[(0, 128, 0), (128, 128, 8192), (256, 128, 0), (384, 128, 0)]),
-            ("reads that overtake one another", &[(0, 128, 0), (256, 128, 8192), (128, 128, 0), (384, 128, 0)]),
-            ("a jump", &[(0, 128, 0), (128, 128, 8192), (9000, 128, 0), (9128, 128, 8192)]),
+            ("large reads", &[(0, 128, 0), (128, 128, 512), (256, 128, 0), (384, 128, 0)]),
+            ("reads that overtake one another", &[(0, 128, 0), (256, 128, 512), (128, 128, 0), (384, 128, 0)]),
+            ("a reader that says so", &[(0, 256, 16384), (256, 256, 0), (512, 256, 0), (9_999_999, 256, 0)]),
+            ("a jump", &[(0, 128, 0), (128, 128, 512), (9000, 128, 0), (9128, 128, 512)]),
         ];
         for (name, reads) in cases {
             let mut handle = Sequential::default();
@@ -149,7 +150,7 @@ mod tests {
         #[test]
         fn read_ahead_keeps_its_contract(reads in prop::collection::vec((0u64..9, prop_oneof![1..200_000u64, Just(LARGE), any::<u64>()], any::<bool>()), 1..60)) {
             let mut handle = Sequential::default();
-            let (mut at, mut asked) = (0u64, 0u64);
+            let (mut at, mut asked, mut advised) = (0u64, 0u64, false);
             for (n, (jump, len, jumps)) in reads.into_iter().enumerate() {
                 if jumps {
                     at = at.wrapping_add(jump << 40);
@@ -158,8 +159,10 @@ mod tests {
                 let end = at.saturating_add(len);
                 asked = asked.saturating_add(len);
                 prop_assert!(range.start == at && range.end >= end);
-                prop_assert!(n > 0 || range.end == end);
-                let most = asked.saturating_mul(8).max(if asked >= LARGE { QUICK_START } else { 0 });
+                prop_assert!(n > 0 || range.end == end || len >= ADVISED);
+                // One that was advised goes on so for as long as it does.
+                advised |= at == 0 && len >= ADVISED;
+                let most = if advised { MAX_AHEAD } else { asked.saturating_mul(8) };
                 prop_assert!(range.end - end <= MAX_AHEAD.min(most));
                 at = end;
             }

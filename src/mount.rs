@@ -28,7 +28,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const MEMORY: usize = 32 * 1024 * 1024;
 
 /// How long those who still use an unmounted mount are served before the process ends.
-const BUSY_GRACE: Duration = Duration::from_secs(2);
+const BUSY_GRACE: Duration = Duration::from_secs(1);
 
 /// What a mount is told.
 #[derive(Clone, Debug)]

@@ -228,7 +228,8 @@ async fn a_sequential_reader_keeps_many_windows_in_flight() {
     let most = server.lock().in_flight.1;
     let moved = octets(&server.exchanges());
     assert!(moved <= data.len() as u64 / 57 * 78 * 102 / 100, "{moved} octets");
-    assert!(most >= 16, "{most} in flight");
+    // Of up to 2 MiB each.
+    assert!(most >= 8, "{most} in flight");
     assert!(took < Duration::from_millis(2000), "{took:?} of round trips");
 }
 

@@ -29,6 +29,9 @@ use crate::mail::range::{BLOCK, blocks, plan_fetches};
 use crate::mail::section::{Section, Text};
 use crate::mail::uid::UidSet;
 
+/// Octets that a section may have more than its structure states, as long as it has not twice as many.
+const PIECE_SLACK: u64 = 1024 * 1024;
+
 /// Octets of a piece, one FETCH: an eighth of the range that is wanted, so that its beginning is not held up by its end,
 /// within these bounds. Servers answer few large pieces faster than many small ones.
 const PIECE: RangeInclusive<u64> = 256 * 1024..=4 * 1024 * 1024;
@@ -327,7 +330,8 @@ async fn fetch_body(client: &Client, object: &Object, range: Option<(u64, u64)>,
     };
     let class = if expect > BULK { Class::Bulk } else { Class::Small };
     let items = vec![FetchItem::Body(object.section.clone(), range)];
-    let limit = expect.saturating_mul(2).saturating_add(ANSWER_SLACK);
+    // The whole in one piece may be longer than its structure states.
+    let limit = expect.saturating_add(expect.min(PIECE_SLACK)).saturating_add(ANSWER_SLACK);
     let rows = fetch_rows(client, &object.locator, items, limit, class).await?;
     take_body(&rows, &object.section, range.map(|(offset, _)| offset))
         .ok_or_else(|| Error::protocol("the answer has no data"))

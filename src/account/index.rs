@@ -286,10 +286,13 @@ impl Index {
         let limit = exists.min(MESSAGES_MAX).saturating_mul(ROW_MAX).saturating_add(ROW_MAX);
         let mut answers = client.send(self.target(), command, Class::Small, limit);
         let mut batch = Vec::new();
+        let mut untold = 0_u64;
         while let Some(answer) = answers.recv().await {
             match answer {
                 Answer::Data(Data::Fetch(row)) => {
-                    batch.extend(summarize(*row).filter(|s| uids.contains(s.uid)).map(Box::new).map(Event::Message));
+                    let summary = summarize(*row);
+                    untold += u64::from(summary.is_none());
+                    batch.extend(summary.filter(|s| uids.contains(s.uid)).map(Box::new).map(Event::Message));
                     // What is there already is applied under one lock.
                     if batch.len() >= 512 || answers.is_empty() {
                         self.apply(batch.drain(..));
@@ -298,6 +301,9 @@ impl Index {
                 Answer::Data(_) => {}
                 Answer::Done(done) => {
                     self.apply(batch);
+                    if untold > 0 && self.lock().mailbox.is_empty() {
+                        return Err(Error::protocol("of no message the server tells the size"));
+                    }
                     return done.map(drop);
                 }
             }

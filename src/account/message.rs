@@ -136,6 +136,11 @@ impl Message {
         Self { mailbox, whole, summary, root, entries, origin, state: Mutex::default() }
     }
 
+    /// Is it small enough for that, and not done yet?
+    pub fn can_be_taken_apart(&self) -> bool {
+        matches!(self.origin, Origin::Server) && self.summary.size <= PARSE_MAX
+    }
+
     /// The same message, taken apart here, because what the server says of its parts and what it gives do not agree.
     pub async fn distrust(&self, content: &Content) -> Result<Arc<Self>> {
         match self.origin {

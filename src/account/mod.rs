@@ -364,7 +364,7 @@ impl Account {
     /// The exact size of a file of a message, in octets as they are read.
     pub async fn size(self: &Arc<Self>, message: &Arc<Message>, entry: EntryId) -> Result<u64> {
         match self.reading.size(&self.content, message, entry).await {
-            Err(Error::Protocol(_)) => {
+            Err(Error::Protocol(_)) if message.can_be_taken_apart() => {
                 let new = self.distrust(message, entry).await?;
                 let size = self.reading.size(&self.content, &new, entry).await?;
                 // Who asked holds the old one, and is to show the size that a reader gets.
@@ -388,7 +388,7 @@ impl Account {
         }
         let message = self.message(id, uid).await?;
         match self.reading.open(&self.content, &message, entry).await {
-            Err(Error::Protocol(_)) => {
+            Err(Error::Protocol(_)) if message.can_be_taken_apart() => {
                 let message = self.distrust(&message, entry).await?;
                 self.reading.open(&self.content, &message, entry).await
             }

@@ -346,7 +346,11 @@ impl Dispatcher {
     /// A connection is gone. What may be sent again is, on another one.
     fn ended(&mut self, id: u64, end: End) {
         self.slots.retain(|s| s.id != id);
-        self.useless = if end.useful || end.error.is_none() { 0 } else { self.useless + 1 };
+        // One that nobody asked anything, being made ready, says nothing of the server.
+        self.useless = match end.useful || end.error.is_none() {
+            true => 0,
+            false => self.useless + u32::from(!end.jobs.is_empty()),
+        };
         let error = end.error.unwrap_or_else(|| Error::offline("the connection is closed"));
         tracing::info!(%error, "connection closed");
         // The next one keeps the place for watching.

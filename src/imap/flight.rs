@@ -70,6 +70,8 @@ pub struct Flight {
     pub job: Job,
     /// Numbers of the tags that are still to be answered.
     pub tags: VecDeque<u64>,
+    /// The first of them.
+    first: u64,
     /// Why it fails; what still comes for it is thrown away.
     failed: Option<Error>,
     code: Option<Code>,
@@ -85,6 +87,7 @@ impl Flight {
     pub fn new(job: Job, tags: VecDeque<u64>) -> Self {
         Self {
             job,
+            first: tags.front().copied().unwrap_or_default(),
             tags,
             failed: None,
             code: None,
@@ -142,7 +145,12 @@ impl Flight {
     /// A tagged answer for it. True when it was the last.
     pub fn answer(&mut self, tag: u64, refusal: Refusal) -> bool {
         self.tags.retain(|t| *t != tag);
-        if refusal.status == Status::Ok {
+        // The first line of a LIST tells of the user's own mailboxes. Those behind it, of subscriptions and of others'
+        // namespaces, add to it: one that is refused must not cost the rest.
+        let may_fail = matches!(self.command(), Command::List) && tag != self.first;
+        if refusal.status == Status::No && may_fail {
+            tracing::warn!(reason = %refusal::command(&refusal), "a part of the list of mailboxes is refused");
+        } else if refusal.status == Status::Ok {
             // Of several lines the one that tells of expunged messages counts.
             if self.code != Some(Code::ExpungeIssued) {
                 self.code = refusal.code;

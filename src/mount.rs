@@ -88,7 +88,9 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
 /// Connects, and builds the file system over it.
 async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
     let (events, unasked) = mpsc::unbounded_channel();
-    let client = imap::Client::connect(options.imap.clone(), events).await?;
+    // Changing mail is not built yet: EXAMINE, so that not even \Recent is taken from other clients.
+    let imap = imap::Options { read_only: true, ..options.imap.clone() };
+    let client = imap::Client::connect(imap, events).await?;
     let account = account::Options {
         name: options.name.clone(),
         user: options.imap.user.clone(),

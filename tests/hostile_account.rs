@@ -158,10 +158,10 @@ fn metadata_that_makes_no_sense_hides_no_other_message() {
             }
             false => Reply::Send(octets(&s)),
         }),
-        ("more messages than there are", |a, s| with(a, s, "SELECT", "3 EXISTS", "30 EXISTS")),
-        ("fewer messages than there are", |a, s| with(a, s, "SELECT", "3 EXISTS", "1 EXISTS")),
-        ("UIDNEXT below the UIDs", |a, s| with(a, s, "SELECT", "UIDNEXT 6", "UIDNEXT 2")),
-        ("no UIDVALIDITY", |a, s| with(a, s, "SELECT", "UIDVALIDITY", "X-VALIDITY")),
+        ("more messages than there are", |a, s| with(a, s, "EXAMINE", "3 EXISTS", "30 EXISTS")),
+        ("fewer messages than there are", |a, s| with(a, s, "EXAMINE", "3 EXISTS", "1 EXISTS")),
+        ("UIDNEXT below the UIDs", |a, s| with(a, s, "EXAMINE", "UIDNEXT 6", "UIDNEXT 2")),
+        ("no UIDVALIDITY", |a, s| with(a, s, "EXAMINE", "UIDVALIDITY", "X-VALIDITY")),
     ];
     for (name, twist) in CASES {
         let (server, mount) = mounted(twist);
@@ -209,7 +209,7 @@ fn a_status_that_lies_is_not_believed() {
 
 #[test]
 fn a_refusal_of_any_command_is_an_errno_of_what_needs_it() {
-    for verb in ["NAMESPACE", "STATUS", "SELECT \"Other\"", "UID SEARCH", "UID FETCH 1 (UID BODYSTRUCTURE"] {
+    for verb in ["NAMESPACE", "STATUS", "EXAMINE \"Other\"", "UID SEARCH", "UID FETCH 1 (UID BODYSTRUCTURE"] {
         for status in ["NO [UNAVAILABLE]", "NO [INUSE]", "NO [LIMIT]", "NO [CONTACTADMIN]", "BAD"] {
             let server = Scripted::new(mailboxes(), move |asked, said| match asked.command.starts_with(verb) {
                 true => Reply::Send(format!("{} {status} no\x1b[2J\r\n", asked.tag).into_bytes()),
@@ -218,7 +218,7 @@ fn a_refusal_of_any_command_is_an_errno_of_what_needs_it() {
             let mount = Mount::new(&Account::at(server.port), &["--timeout", "2", "--connections", "2"]);
             let (inbox, other) = (names(&mount, "INBOX"), names(&mount, "Other"));
             assert_eq!(inbox.unwrap().len(), 3, "{verb} {status}");
-            assert_eq!(other.is_ok(), verb != "SELECT \"Other\"", "{verb} {status}");
+            assert_eq!(other.is_ok(), verb != "EXAMINE \"Other\"", "{verb} {status}");
             let raw = std::fs::read(mount.message("INBOX", 1).join("message.eml"));
             assert!(raw.unwrap() == server.message("INBOX", 1).unwrap(), "{verb} {status}");
             let text = std::fs::read(mount.message("INBOX", 1).join("body.txt"));

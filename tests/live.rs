@@ -99,7 +99,9 @@ fn other_clients_changes_are_seen(server: &Server) {
     // A message goes: from the listing, and its name no longer answers.
     expunge(&mut imap, "INBOX", one);
     listed_soon(&inbox, &with(&[name("two", two)]));
-    assert!(!inbox.join(name("one", one)).exists());
+    // The kernel is told as soon as nobody looks into the directory.
+    let gone = wait_for(SOON, || (!inbox.join(name("one", one)).exists()).then_some(()));
+    assert!(gone.is_some(), "the name still answers");
     mount.assert_quiet(&[]);
 }
 

@@ -54,7 +54,7 @@ impl Sequential {
         if self.planned.saturating_sub(end) >= self.window - used {
             return offset..end;
         }
-        let factor = if len >= LARGE { 4 } else { 2 };
+        let factor = if len >= LARGE { 8 } else { 2 };
         self.window = self.window.max(len).saturating_mul(factor).min(MAX_AHEAD);
         self.planned = self.planned.max(end.saturating_add(self.window));
         offset..self.planned
@@ -106,10 +106,10 @@ mod tests {
         let cases: [Case<'_>; 6] = [
             ("a peek", &[(0, 4, 0), (1000, 4, 0), (0, 4, 0)]),
             ("small reads", &[(0, 16, 0), (16, 16, 32), (32, 16, 0), (48, 16, 64), (64, 16, 0)]),
-            ("large reads", &[(0, 128, 0), (128, 128, 512), (256, 128, 0), (384, 128, 0)]),
-            ("reads that overtake one another", &[(0, 128, 0), (256, 128, 512), (128, 128, 0), (384, 128, 0)]),
+            ("large reads", &[(0, 128, 0), (128, 128, 1024), (256, 128, 0), (384, 128, 0)]),
+            ("reads that overtake one another", &[(0, 128, 0), (256, 128, 1024), (128, 128, 0), (384, 128, 0)]),
             ("a reader that says so", &[(0, 256, 16384), (256, 256, 0), (512, 256, 0), (9_999_999, 256, 0)]),
-            ("a jump", &[(0, 128, 0), (128, 128, 512), (9000, 128, 0), (9128, 128, 512)]),
+            ("a jump", &[(0, 128, 0), (128, 128, 1024), (9000, 128, 0), (9128, 128, 1024)]),
         ];
         for (name, reads) in cases {
             let mut handle = Sequential::default();

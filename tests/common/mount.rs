@@ -157,7 +157,9 @@ impl Mount {
 
     /// Unmounts in the ordinary way and waits for the program to end; whether it did, within 10 s and with status 0.
     pub fn unmount(&mut self) -> bool {
-        let done = Command::new("fusermount3").arg("-u").arg(&self.path).status().is_ok_and(|status| status.success());
+        // What was read a moment ago may still be on its way out.
+        let unmount = || Command::new("fusermount3").arg("-u").arg(&self.path).stderr(Stdio::null()).status();
+        let done = wait_for(Duration::from_secs(2), || unmount().is_ok_and(|s| s.success()).then_some(())).is_some();
         let status = wait_for(Duration::from_secs(10), || self.keeper.try_wait().unwrap());
         done && status.is_some_and(|status| status.success())
     }

@@ -146,7 +146,7 @@ fn delay_costs_latency_and_not_throughput() {
     proxy.reset();
     (0..3).for_each(|_| assert!(imap.command("NOOP").unwrap().is_ok()));
     let stats = proxy.stats();
-    assert_eq!((stats.flights, stats.round_trips, stats.lines_up, stats.lines_down), (3, 3, 3, 3));
+    assert_eq!((stats.round_trips, stats.lines_up, stats.lines_down), (3, 3, 3));
 }
 
 #[test]

@@ -34,7 +34,7 @@ const PIECE_SLACK: u64 = 1024 * 1024;
 
 /// Octets of a piece, one FETCH: an eighth of the range that is wanted, so that its beginning is not held up by its end,
 /// within these bounds. Servers answer few large pieces faster than many small ones.
-const PIECE: RangeInclusive<u64> = 256 * 1024..=4 * 1024 * 1024;
+const PIECE: RangeInclusive<u64> = 256 * 1024..=1024 * 1024;
 
 /// From this many octets a piece goes with the bulk, so that small answers do not wait behind it.
 const BULK: u64 = 64 * 1024;

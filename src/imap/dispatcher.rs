@@ -60,6 +60,7 @@ struct Slot {
     id: u64,
     place: Place,
     jobs: mpsc::UnboundedSender<Job>,
+    since: Instant,
     /// Small requests that it was given and has not answered.
     small: Arc<AtomicUsize>,
     /// The same of bulk reads.
@@ -334,6 +335,7 @@ impl Dispatcher {
         session::spawn(session, receiver, self.next_id, self.ends.0.clone());
         self.slots.push(Slot {
             id: self.next_id,
+            since: Instant::now(),
             place,
             jobs,
             small: Arc::default(),
@@ -345,6 +347,7 @@ impl Dispatcher {
 
     /// A connection is gone. What may be sent again is, on another one.
     fn ended(&mut self, id: u64, end: End) {
+        let since = self.slots.iter().find(|s| s.id == id).map(|s| s.since);
         self.slots.retain(|s| s.id != id);
         // One that nobody asked anything, being made ready, says nothing of the server.
         self.useless = match end.useful || end.error.is_none() {
@@ -366,6 +369,12 @@ impl Dispatcher {
         }
         for mut job in end.jobs {
             job.load = None;
+            // When the network goes, all connections are lost at once: the retry is spent on one that was made since.
+            let now = Instant::now();
+            let first = *job.lost.get_or_insert(now);
+            if first < now && since.is_none_or(|since| since < first) {
+                job.attempts = job.attempts.saturating_sub(1);
+            }
             if job.attempts >= MAX_ATTEMPTS {
                 job.finish(Err(if error.is_connection_lost() {
                     error.clone()

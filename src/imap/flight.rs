@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::time::Instant;
+
 use super::refusal::{self, Refusal};
 use super::request::{Answer, Command, Done, FetchItem, Request, Target};
 use super::response::{BodyRow, Code, Data, FetchRow, SearchResult, Selected, Status};
@@ -21,6 +23,8 @@ pub struct Job {
     pub request: Request,
     /// How often it was sent already.
     pub attempts: u32,
+    /// When a connection was first lost under it.
+    pub lost: Option<Instant>,
     /// Counted on the connection that it was given to.
     pub load: Option<Load>,
 }
@@ -46,7 +50,7 @@ impl Drop for Load {
 impl Job {
     /// A request that has not been sent yet.
     pub fn new(request: Request) -> Self {
-        Self { request, attempts: 0, load: None }
+        Self { request, attempts: 0, lost: None, load: None }
     }
 
     /// The mailbox it must run in.

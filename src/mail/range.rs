@@ -11,7 +11,7 @@ pub const MAX_AHEAD: u64 = 16 * 1024 * 1024;
 /// Reads as large as the kernel's own read-ahead makes them: somebody reads the file through.
 const LARGE: u64 = 128 * 1024;
 
-/// A read this large at the start of a file comes from a reader that means to read it through: the kernel asks for so much
+/// A first read that reaches this far comes from a reader that means to read it through: the kernel asks for so much
 /// after `POSIX_FADV_SEQUENTIAL`, which `cat`, `cp` and `sha256sum` advise. Each doubling left out saves a round trip.
 const ADVISED: u64 = 256 * 1024;
 
@@ -19,9 +19,9 @@ const ADVISED: u64 = 256 * 1024;
 ///
 /// With `r = read(offset, len)`, for every call:
 /// 1. `r.start == offset` and `r.end >= offset + len`;
-/// 2. the first read and one that jumps get just what they ask for: `r.end == offset + len`; but for one of
-///    [`ADVISED`] octets at the start of the file, which gets all that may be had;
-/// 3. `r.end - (offset + len) <= MAX_AHEAD`, and never more than eight times what was asked for since the last jump.
+/// 2. the first read and one that jumps get just what they ask for: `r.end == offset + len`; but for one
+///    near the start of the file that goes on to [`ADVISED`], which gets all that may be had;
+/// 3. `r.end - (offset + len) <= MAX_AHEAD`, and never more than sixteen times what was asked for since the last jump.
 #[derive(Clone, Debug, Default)]
 pub struct Sequential {
     /// Where the next read begins when the reader goes on.
@@ -42,7 +42,8 @@ impl Sequential {
         let end = offset.saturating_add(len);
         let goes_on = self.next.is_some_and(|next| offset.abs_diff(next) <= len.saturating_mul(2));
         if !goes_on {
-            let ahead = if offset == 0 && len >= ADVISED { MAX_AHEAD } else { 0 };
+            // The first pages may be in the page cache already.
+            let ahead = if offset < LARGE && end >= ADVISED { MAX_AHEAD } else { 0 };
             let planned = end.saturating_add(ahead);
             *self = Self { next: Some(end), window: len.clamp(ahead, MAX_AHEAD), planned };
             return offset..planned;
@@ -159,10 +160,10 @@ mod tests {
                 let end = at.saturating_add(len);
                 asked = asked.saturating_add(len);
                 prop_assert!(range.start == at && range.end >= end);
-                prop_assert!(n > 0 || range.end == end || len >= ADVISED);
+                prop_assert!(n > 0 || range.end == end || end >= ADVISED);
                 // One that was advised goes on so for as long as it does.
-                advised |= at == 0 && len >= ADVISED;
-                let most = if advised { MAX_AHEAD } else { asked.saturating_mul(8) };
+                advised |= at < LARGE && end >= ADVISED;
+                let most = if advised { MAX_AHEAD } else { asked.saturating_mul(16) };
                 prop_assert!(range.end - end <= MAX_AHEAD.min(most));
                 at = end;
             }

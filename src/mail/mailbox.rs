@@ -182,9 +182,11 @@ impl Mailbox {
     }
 
     /// Is what STATUS or SELECT just told the same as when the mailbox was last brought up to date? Without
-    /// CONDSTORE a foreign flag change cannot be seen this way.
+    /// CONDSTORE a foreign flag change cannot be seen this way. Without UIDNEXT nothing can: one message may have come and
+    /// another gone.
     pub fn is_current(&self, now: &Opened) -> bool {
         self.complete
+            && now.uid_next.is_some()
             && self.opened.is_some_and(|o| o.validity == now.validity && o.uid_next == now.uid_next)
             && self.messages.len() as u64 == now.exists
             && (now.highest_modseq.is_none() || self.synced_modseq == now.highest_modseq)

@@ -42,8 +42,8 @@
 //! | a connection | its session task | `--connections` |
 //! | summaries of messages | `account::index`, one per mailbox | 4 million a mailbox |
 //! | MIME trees | `account::Account::messages` | 8 MiB, least recently used go |
-//! | encoded octets | `account::content`, blocks of 8 KiB | 32 MiB, least recently used go |
-//! | sections that the server gives only whole | `account::content` | 32 MiB, and the newest whatever it has |
+//! | encoded octets | `account::content`, blocks of 8 KiB | 36 MiB, least recently used go |
+//! | sections that the server gives only whole | `account::content` | 36 MiB, and the newest whatever it has |
 //! | converted texts and headers | `account::reading` | 16 MiB |
 //! | offsets of encoded bodies | `account::reading` | 1024 parts |
 //! | open files and directories | `fs`, by handle | the kernel's |

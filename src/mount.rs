@@ -24,8 +24,8 @@ const RUNTIME_GRACE: Duration = Duration::from_secs(1);
 /// For how long what can change is believed without asking the server.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Octets of messages that are kept in memory. What is in flight comes on top: 16 MiB at the most.
-const MEMORY: usize = 32 * 1024 * 1024;
+/// Octets of messages that are kept in memory: more than is read ahead of a reader.
+const MEMORY: usize = 36 * 1024 * 1024;
 
 /// How long those who still use an unmounted mount are served before the process ends.
 const BUSY_GRACE: Duration = Duration::from_secs(1);

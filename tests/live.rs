@@ -138,10 +138,13 @@ fn mailboxes_that_others_make_rename_and_delete_come_and_go() {
     imap.ok("RENAME New Newer").unwrap();
     soon(&["Newer"]);
     assert_eq!(fs::read_to_string(mount.message("Newer", 1).join("body.txt")).unwrap(), "This is in new.\n");
-    assert!(!mount.join("New").exists());
+    let new = mount.join("New");
+    assert!(wait_for(Duration::from_secs(5), || (!new.exists()).then_some(())).is_some());
     imap.ok("DELETE Newer").unwrap();
     soon(&[]);
-    assert!(!mount.join("Newer").exists());
+    // The kernel is told a moment after a listing.
+    let newer = mount.join("Newer");
+    assert!(wait_for(Duration::from_secs(5), || (!newer.exists()).then_some(())).is_some());
     mount.assert_quiet(&[]);
 }
 

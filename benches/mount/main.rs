@@ -137,9 +137,10 @@ fn measure(account: &Account, rtt: u64, options: &Options, rows: &mut Vec<Row>) 
     step("ls -l, again", None, &mut || run("ls", &["-l"], &inbox).map(|_| String::new()));
     step("4 KiB peek", Some(peek), &mut || at(&mount, 0));
     step("4 KiB in the middle", Some(peek), &mut || at(&mount, (options.megabytes as u64) << 19));
+    let attachment = big_path(&mount);
     step("cat", Some(big), &mut || {
         // The real one: it advises the kernel that it reads a file through.
-        let mut cat = Command::new("cat").arg(big_path(&mount)?).stdout(Stdio::piped()).spawn().unwrap();
+        let mut cat = Command::new("cat").arg(attachment.clone()?).stdout(Stdio::piped()).spawn().unwrap();
         let length = std::io::copy(&mut cat.stdout.take().unwrap(), &mut std::io::sink()).unwrap() as usize;
         cat.wait().unwrap();
         let wanted = (options.megabytes << 20) / 78 * 57;

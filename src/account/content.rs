@@ -39,6 +39,9 @@ const PIECE: RangeInclusive<u64> = 256 * 1024..=1024 * 1024;
 /// From this many octets a piece goes with the bulk, so that small answers do not wait behind it.
 const BULK: u64 = 64 * 1024;
 
+/// A read of no more octets is not one of many that read a file through: the kernel's read-ahead is larger.
+const PEEK: u64 = 2 * BLOCK;
+
 /// Octets asked for beyond the stated end.
 const BEYOND: u64 = 1024;
 
@@ -61,7 +64,8 @@ type PieceFlights = Arc<Mutex<HashMap<(u64, u64), PieceFlight>>>;
 /// The octets of all objects of an account.
 pub struct Content {
     client: Client,
-    blocks: Arc<Cache<(u64, u64), Bytes>>,
+    /// By object and block: a piece that the block is in.
+    blocks: Arc<Cache<(u64, u64), Piece>>,
     wholes: Arc<Cache<u64, Bytes>>,
     pieces: PieceFlights,
     whole_flights: Flights<u64, Bytes>,
@@ -74,7 +78,7 @@ impl Content {
     pub fn new(client: Client, budget: usize) -> Self {
         Self {
             client,
-            blocks: Arc::new(Cache::new(budget, Bytes::len)),
+            blocks: Arc::new(Cache::new(budget, |piece| piece.octets.len().min(BLOCK as usize))),
             wholes: Arc::new(Cache::new(budget, Bytes::len)),
             pieces: PieceFlights::default(),
             whole_flights: Flights::default(),
@@ -165,19 +169,25 @@ impl Content {
     /// Where the octets of `range` are or come from, in order; what is missing is on its way now.
     fn flights(&self, object: &Arc<Object>, range: Range<u64>) -> Vec<Source> {
         let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
-        let here: Vec<_> = blocks(&range).map(|block| (block, self.blocks.get(&(object.id, block)))).collect();
+        let peek = range.end - range.start <= PEEK;
+        let here: Vec<_> = blocks(&range).map(|block| (block, self.block(object.id, block, peek))).collect();
         let missing =
-            here.iter().filter(|(block, octets)| octets.is_none() && !pieces.contains_key(&(object.id, *block)));
+            here.iter().filter(|(block, piece)| piece.is_none() && !pieces.contains_key(&(object.id, *block)));
         let missing: Vec<u64> = missing.map(|(block, _)| *block).collect();
-        let piece = ((range.end - range.start) / 8).clamp(*PIECE.start(), *PIECE.end());
+        let wanted = range.end - range.start;
+        let piece = (wanted / 8).clamp(*PIECE.start(), *PIECE.end());
+        // All on one connection, its last and least piece as well: elsewhere the server would read the part from its
+        // beginning for it.
+        let class = if wanted > BULK { Class::Bulk } else { Class::Small };
         for fetch in plan_fetches(missing, range.end.max(object.length().octets()), piece) {
-            let flight = self.launch(object, fetch.clone());
+            let flight = self.launch(object, fetch.clone(), class);
             pieces.extend(blocks(&fetch).map(|block| ((object.id, block), flight.clone())));
         }
         let mut sources: Vec<Source> = Vec::new();
-        for (block, octets) in here {
-            match (octets, pieces.get(&(object.id, block)), sources.last()) {
-                (Some(octets), ..) => sources.push(Source::Here(Piece { start: block * BLOCK, octets })),
+        for (block, piece) in here {
+            match (piece, pieces.get(&(object.id, block)), sources.last()) {
+                (Some(piece), _, Some(Source::Here(last))) if last.octets.as_ptr() == piece.octets.as_ptr() => {}
+                (Some(piece), ..) => sources.push(Source::Here(piece)),
                 (None, Some(flight), Some(Source::Flight(last))) if last.ptr_eq(flight) => {}
                 (None, Some(flight), _) => sources.push(Source::Flight(flight.clone())),
                 (None, None, _) => {}
@@ -186,20 +196,35 @@ impl Content {
         sources
     }
 
+    /// What is kept of a block. Who reads a file through is done with a piece as a whole; a block that is read for
+    /// itself gets a copy of its own, so that it does not keep all of its piece from being given up.
+    fn block(&self, object: u64, block: u64, peek: bool) -> Option<Piece> {
+        let piece = self.blocks.get(&(object, block))?;
+        if !peek || piece.octets.len() as u64 <= PEEK {
+            return Some(piece);
+        }
+        let start = block * BLOCK;
+        let from = usize::try_from(start.checked_sub(piece.start)?).ok()?;
+        let octets = piece.octets.get(from..piece.octets.len().min(from + BLOCK as usize))?;
+        let piece = Piece { start, octets: Bytes::copy_from_slice(octets) };
+        self.blocks.put((object, block), piece.clone());
+        Some(piece)
+    }
+
     /// Fetches adjoining blocks in a task of its own. Must be entered with the lock of `pieces` held, so that the
     /// landing waits until the flight is on the list.
-    fn launch(&self, object: &Arc<Object>, range: Range<u64>) -> PieceFlight {
+    fn launch(&self, object: &Arc<Object>, range: Range<u64>, class: Class) -> PieceFlight {
         let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.blocks));
         let landing = Landing { pieces: Arc::clone(&self.pieces), object: object.id, blocks: blocks(&range) };
         let ends_are_right = Arc::clone(&self.ends_are_right);
         let mut work = Box::pin(async move {
             let start = range.start;
-            let octets = fetch_piece(&client, &object, range, &ends_are_right).await?;
-            for (n, block) in octets.chunks(BLOCK as usize).enumerate() {
-                // A copy, so that a block that stays does not keep its whole piece.
-                cache.put((object.id, start / BLOCK + n as u64), Bytes::copy_from_slice(block));
+            let octets = fetch_piece(&client, &object, range, class, &ends_are_right).await?;
+            let piece = Piece { start, octets };
+            for block in blocks(&(start..start + piece.octets.len() as u64)) {
+                cache.put((object.id, block), piece.clone());
             }
-            Ok(Piece { start, octets })
+            Ok(piece)
         });
         // The first poll sends the command. It is done here, so that the pieces of a part are asked for in their order:
         // Dovecot reads a part a hundred times slower in another.
@@ -222,7 +247,7 @@ impl Content {
         let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.wholes));
         let (id, ends_are_right) = (object.id, Arc::clone(&self.ends_are_right));
         let fetch = || async move {
-            let octets = fetch_body(&client, &object, None, WHOLE_LIMIT).await?;
+            let octets = fetch_body(&client, &object, None, WHOLE_LIMIT, Class::Bulk).await?;
             if object.seen_end() == Some(octets.len() as u64) {
                 ends_are_right.store(true, Ordering::Relaxed);
             }
@@ -279,20 +304,22 @@ async fn fetch_piece(
     client: &Client,
     object: &Object,
     range: Range<u64>,
+    class: Class,
     ends_are_right: &AtomicBool,
 ) -> Result<Bytes> {
     let length = object.length();
     let known = length.octets();
     if range.end < known {
         let octets =
-            fetch_body(client, object, Some((range.start, range.end - range.start)), range.end - range.start).await?;
+            fetch_body(client, object, Some((range.start, range.end - range.start)), range.end - range.start, class)
+                .await?;
         let want = range.end - range.start;
         return if octets.len() as u64 == want { Ok(octets) } else { Err(short(want, octets.len())) };
     }
     let want = known.saturating_sub(range.start);
     // The whole in one piece: no range is needed, and none can be answered wrongly.
     let ask = (range.start > 0).then_some((range.start, want + BEYOND));
-    let octets = fetch_body(client, object, ask, want + BEYOND).await?;
+    let octets = fetch_body(client, object, ask, want + BEYOND, class).await?;
     let got = octets.len() as u64;
     match length {
         Length::Exact(_) if got == want => Ok(octets),
@@ -323,12 +350,17 @@ fn short(want: u64, got: usize) -> Error {
 }
 
 /// One FETCH of the object, whole or a range of it. Much more than `expect` octets are `TooBig`.
-async fn fetch_body(client: &Client, object: &Object, range: Option<(u64, u64)>, expect: u64) -> Result<Bytes> {
+async fn fetch_body(
+    client: &Client,
+    object: &Object,
+    range: Option<(u64, u64)>,
+    expect: u64,
+    class: Class,
+) -> Result<Bytes> {
     let range = match range {
         Some((offset, count)) => Some((offset, u32::try_from(count).map_err(|_| Error::protocol("range too large"))?)),
         None => None,
     };
-    let class = if expect > BULK { Class::Bulk } else { Class::Small };
     let items = vec![FetchItem::Body(object.section.clone(), range)];
     // The whole in one piece may be longer than its structure states.
     let limit = expect.saturating_add(expect.min(PIECE_SLACK)).saturating_add(ANSWER_SLACK);

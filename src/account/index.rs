@@ -25,6 +25,13 @@ const ROW_MAX: u64 = 64 * 1024;
 /// How often all flags are asked for again where the server cannot tell which changed (no CONDSTORE).
 const FLAGS_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Octets that a first listing may have when it is asked for before it is known how many messages there are; a larger
+/// one is asked for again.
+const EARLY_MAX: u64 = 1 << 30;
+
+/// The answers of a command.
+type Answers = mpsc::UnboundedReceiver<Answer>;
+
 /// Where changes of messages are told.
 pub type Changes = mpsc::UnboundedSender<(MailboxId, Change)>;
 
@@ -144,7 +151,14 @@ impl Index {
             self.lock().checked = Some(started);
             return Ok(());
         }
-        let opened = self.open(client).await?;
+        let opening = self.send_select(client);
+        // Of a mailbox that is not known all is wanted, whatever SELECT says.
+        let mut early = self.may_ask_early(client).then(|| {
+            let uids = UidSet::range(1, u32::MAX);
+            let command = Command::Fetch { uids, items: summary_items(client), changed_since: None };
+            client.send(self.target(), command, Class::Small, EARLY_MAX)
+        });
+        let opened = opened(opening).await?;
         let current = self.is_as_told(&opened);
         self.reopen(opened)?;
         if current {
@@ -157,6 +171,12 @@ impl Index {
         };
         debug!(mailbox = ?self.name, ?opened, ?steps, "sync");
         for step in &steps {
+            if matches!(step, Step::Messages(_))
+                && let Some(answers) = early.take()
+                && self.take_messages(answers, &UidSet::range(1, u32::MAX)).await.is_ok()
+            {
+                continue;
+            }
             self.step(client, step, &opened).await?;
         }
         // A first listing that brought another number than the server stated is checked by UID.
@@ -191,15 +211,14 @@ impl Index {
     }
 
     /// SELECTs it, for what is true now.
-    async fn open(&self, client: &Client) -> Result<Opened> {
+    fn send_select(&self, client: &Client) -> Answers {
         let target = Target::Mailbox { name: self.name.clone(), validity: None };
-        let (_, done) = client.run(target, Command::Select, Class::Small, ROW_MAX).await?;
-        let selected = done.selected.ok_or_else(|| Error::protocol("SELECT told nothing"))?;
-        let opened = opened_by_select(&selected);
-        if opened.exists > MESSAGES_MAX {
-            return Err(Error::TooBig(format!("{} messages in one mailbox", opened.exists).into()));
-        }
-        Ok(opened)
+        client.send(target, Command::Select, Class::Small, ROW_MAX)
+    }
+
+    /// May a question be sent right behind the first SELECT, before its answer? That saves a round trip.
+    fn may_ask_early(&self, client: &Client) -> bool {
+        client.server().is_ordered() && self.validity().is_none()
     }
 
     /// Takes in what SELECT told. `Stale` when it is not the mailbox it was.
@@ -284,7 +303,11 @@ impl Index {
     async fn fetch_messages_once(&self, client: &Client, uids: &UidSet, exists: u64) -> Result<()> {
         let command = Command::Fetch { uids: uids.clone(), items: summary_items(client), changed_since: None };
         let limit = exists.min(MESSAGES_MAX).saturating_mul(ROW_MAX).saturating_add(ROW_MAX);
-        let mut answers = client.send(self.target(), command, Class::Small, limit);
+        self.take_messages(client.send(self.target(), command, Class::Small, limit), uids).await
+    }
+
+    /// Takes in what a FETCH of these messages brings.
+    async fn take_messages(&self, mut answers: Answers, uids: &UidSet) -> Result<()> {
         let mut batch = Vec::new();
         let mut untold = 0_u64;
         while let Some(answer) = answers.recv().await {
@@ -340,13 +363,24 @@ impl Index {
                 }
             }
         }
-        if self.validity().is_none() {
-            let opened = self.open(client).await?;
-            self.reopen(opened)?;
-        }
         let uids = UidSet::range(uid.get(), uid.get());
         let command = Command::Fetch { uids, items: summary_items(client), changed_since: None };
-        let (rows, _) = client.run(self.target(), command, Class::Small, ROW_MAX * 2).await?;
+        let ask = || client.send(self.target(), command.clone(), Class::Small, ROW_MAX * 2);
+        let mut early = None;
+        if self.validity().is_none() {
+            let opening = self.send_select(client);
+            early = self.may_ask_early(client).then(ask);
+            let opened = opened(opening).await?;
+            self.reopen(opened)?;
+        }
+        let rows = match early {
+            Some(answers) => Client::collect(answers).await.map(|(rows, _)| rows),
+            None => Err(Error::NotFound),
+        };
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(_) => client.run(self.target(), command.clone(), Class::Small, ROW_MAX * 2).await?.0,
+        };
         let summary = rows.into_iter().find_map(|row| match row {
             Data::Fetch(row) => summarize(*row).filter(|s| s.uid == uid),
             _ => None,
@@ -396,6 +430,17 @@ pub fn flags_event(row: Data) -> Option<Event> {
         Data::Fetch(row) => Some(Event::Flags(row.uid?, row.flags?, row.modseq.unwrap_or(0))),
         _ => None,
     }
+}
+
+/// What SELECT told.
+async fn opened(answers: Answers) -> Result<Opened> {
+    let (_, done) = Client::collect(answers).await?;
+    let selected = done.selected.ok_or_else(|| Error::protocol("SELECT told nothing"))?;
+    let opened = opened_by_select(&selected);
+    if opened.exists > MESSAGES_MAX {
+        return Err(Error::TooBig(format!("{} messages in one mailbox", opened.exists).into()));
+    }
+    Ok(opened)
 }
 
 fn opened_by_select(selected: &Selected) -> Opened {

@@ -47,6 +47,8 @@ pub struct Dialect {
     pub special_use: bool,
     /// OBJECTID, RFC 8474.
     pub object_id: bool,
+    /// Commands are carried out in the order in which they are sent, SELECT among them.
+    pub ordered: bool,
     /// Prefixes of the namespaces that `LIST "" "*"` may leave out.
     pub prefixes: Vec<Vec<u8>>,
 }
@@ -72,6 +74,7 @@ impl Dialect {
             list_extended: rev2 || server.offers("LIST-EXTENDED"),
             special_use: rev2 || server.offers("SPECIAL-USE"),
             object_id: server.offers("OBJECTID"),
+            ordered: server.is_ordered(),
             prefixes: prefixes.filter(|prefix| !prefix.is_empty()).cloned().collect(),
         }
     }

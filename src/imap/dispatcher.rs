@@ -85,6 +85,8 @@ pub struct Dispatcher {
     next_id: u64,
     /// The place that a connection is being opened for.
     opening: Option<Place>,
+    /// It is opened ahead of need.
+    ahead: bool,
     /// Jobs that wait for it.
     waiting: VecDeque<Job>,
     /// How many connections the server bears, and until when that is believed.
@@ -114,6 +116,7 @@ impl Dispatcher {
             slots: Vec::new(),
             next_id: 0,
             opening: None,
+            ahead: false,
             waiting: VecDeque::new(),
             bearable: None,
             away: None,
@@ -281,11 +284,14 @@ impl Dispatcher {
 
     fn opened(&mut self, place: Place, opened: Opened) {
         self.opening = None;
+        let ahead = std::mem::take(&mut self.ahead);
         match opened {
             Ok((wire, server, _)) => {
                 self.away = None;
                 self.add(place, wire, &server);
             }
+            // It was begun before the others were lost: whether the server is away, the next attempt tells.
+            Err(error) if self.slots.is_empty() && ahead => tracing::info!(%error, "no connection ahead of need"),
             Err(error) if self.slots.is_empty() => self.fall_back(error),
             Err(error) => {
                 let most = self.slots.len();
@@ -301,6 +307,7 @@ impl Dispatcher {
         let no_bulk = self.slots.iter().all(|s| s.place != Place::Bulk);
         let room = self.slots.len() < self.most() && self.opening.is_none() && self.is_reachable();
         if place == Place::Small && no_bulk && room {
+            self.ahead = true;
             self.open(Place::Bulk);
         }
     }

@@ -29,6 +29,8 @@ const LITERAL: u64 = 64 << 10;
 const TOTAL: u64 = 1 << 20;
 /// Room that is made for one read.
 const READ: usize = 64 << 10;
+/// Room that is made for a literal before any of it has come.
+const LITERAL_READ: usize = 256 << 10;
 /// Less room than this is not worth a read: a TLS record.
 const READ_MIN: usize = 16 << 10;
 /// An empty buffer larger than this (after a long line) is given back.
@@ -192,7 +194,7 @@ impl Framer {
         let length = self.buffer.len();
         // For a literal no more than has come already: its announced length may be a lie.
         let room = match self.state {
-            State::Keep(octets) => octets.saturating_sub(length).min(length).max(READ),
+            State::Keep(octets) => octets.saturating_sub(length).clamp(READ_MIN, length.max(LITERAL_READ)),
             State::Line | State::Skip { .. } => READ,
         };
         if self.buffer.capacity() - length < READ_MIN {

@@ -2,7 +2,8 @@
 //!
 //! 1. Commands are matched by tag; several are in flight, reads of one mailbox only: Stalwart runs them at the same
 //!    time and answers out of order.
-//! 2. SELECT is sent when nothing is outstanding, and nothing is sent behind it until it has been answered.
+//! 2. SELECT is sent when nothing is outstanding. Reads of that mailbox follow it at once where the server is known to
+//!    carry out commands in their order; elsewhere nothing does until it has been answered.
 //! 3. A row reaches the FETCH that asked for its UID, section and origin, once; other rows are events or dropped.
 //! 4. NO, BAD, BYE and the end of the stream are errors, always; what was asked and not told is never made up.
 //! 5. First come, first served, so no mailbox starves.
@@ -53,7 +54,7 @@ pub struct Machine {
     selected: Option<(MailboxName, Selected)>,
     /// All that were selected on this connection.
     opened: HashSet<MailboxName>,
-    /// Invariant: while this is set, `flights` is empty.
+    /// Invariant: while this is set, `flights` are reads of that mailbox, sent behind the SELECT.
     selecting: Option<Selecting>,
     /// What waits for the server's `+`, and what stands behind it; nothing else is sent meanwhile.
     pending: VecDeque<Chunk>,
@@ -63,9 +64,11 @@ pub struct Machine {
     useful: bool,
 }
 
-/// A SELECT on its way, for the job at the head of the queue.
+/// A SELECT on its way.
 struct Selecting {
     tag: u64,
+    /// The job that asked for it, when it asked for nothing else.
+    job: Option<Job>,
     name: MailboxName,
     found: Selected,
 }
@@ -131,10 +134,15 @@ impl Machine {
 
     /// Sends what may be sent now.
     pub fn pump(&mut self) {
-        while self.pending.is_empty() && self.selecting.is_none() && self.flights.len() < WINDOW {
+        while self.pending.is_empty() && self.flights.len() < WINDOW {
             let Some(job) = self.queue.front() else { return };
             let command = &job.request.command;
-            if let Some(name) = job.mailbox() {
+            if let Some(selecting) = &self.selecting {
+                // What its UIDVALIDITY is, the answer to SELECT says before theirs come.
+                if !self.dialect.ordered || !command.is_read() || job.mailbox() != Some(&selecting.name) {
+                    return;
+                }
+            } else if let Some(name) = job.mailbox() {
                 let here = self.selected.as_ref().filter(|(n, _)| n == name);
                 let Some((_, selected)) = here.filter(|_| *command != Command::Select) else {
                     if self.flights.is_empty() {
@@ -199,7 +207,8 @@ impl Machine {
         let tag = self.queue_line(&line);
         self.write();
         self.selected = None;
-        self.selecting = Some(Selecting { tag, name, found: Selected::default() });
+        let job = self.queue.pop_front_if(|job| job.request.command == Command::Select);
+        self.selecting = Some(Selecting { tag, job, name, found: Selected::default() });
     }
 
     /// Puts a line behind what is pending; the number of its tag.
@@ -291,9 +300,9 @@ impl Machine {
         Ok(())
     }
 
-    /// SELECT has its answer; the job at the head of the queue asked for it.
+    /// SELECT has its answer, and with it what was sent or waits behind it.
     fn selected(&mut self, selecting: Selecting, refusal: Refusal) -> Result<()> {
-        let Selecting { name, mut found, .. } = selecting;
+        let Selecting { name, job, mut found, .. } = selecting;
         if refusal.status != Status::Ok {
             // Dovecot 2.3 goes on saying so on a connection that knew a mailbox which was deleted and made again.
             if refusal.code.is_none() && self.opened.contains(&name) && refusal::command(&refusal) != Error::NotFound {
@@ -301,17 +310,23 @@ impl Machine {
             }
             // Others that wait for the same mailbox would hear the same.
             let error = refusal::command(&refusal);
+            if let Some(job) = job {
+                job.finish(Err(error.clone()));
+            }
+            self.flights.iter_mut().for_each(|flight| flight.fail(error.clone()));
             while self.queue.front().is_some_and(|j| j.mailbox() == Some(&name)) {
                 self.finish_first(Err(error.clone()));
             }
             return Ok(());
         }
         found.read_only = self.dialect.read_only || refusal.code == Some(Code::ReadOnly);
-        let first = self.queue.front();
-        if first.is_some_and(|j| j.request.command == Command::Select) {
-            let stale = first.is_some_and(|j| is_stale(&j.request.target, &found));
+        if let Some(job) = job {
+            let stale = is_stale(&job.request.target, &found);
             let done = Done { code: refusal.code, selected: Some(found.clone()) };
-            self.finish_first(if stale { Err(Error::Stale) } else { Ok(done) });
+            job.finish(if stale { Err(Error::Stale) } else { Ok(done) });
+        }
+        for flight in self.flights.iter_mut().filter(|f| is_stale(&f.job.request.target, &found)) {
+            flight.fail(Error::Stale);
         }
         self.opened.insert(name.clone());
         self.selected = Some((name, found));
@@ -464,11 +479,19 @@ impl Machine {
     pub fn lose(&mut self, error: &Error) -> Vec<Job> {
         let mut jobs = Vec::new();
         let blamed = !matches!(error, Error::Offline(_) | Error::Busy(_));
-        if let Some(_select) = self.selecting.take()
-            && let Some(mut job) = self.queue.pop_front()
-        {
-            job.attempts += 1;
-            if blamed { job.finish(Err(error.clone())) } else { jobs.push(job) }
+        let mut blamed = blamed;
+        if let Some(selecting) = self.selecting.take() {
+            // Sent behind it or waiting for it: the first of them is to blame.
+            let asker = selecting.job.or_else(|| self.flights.is_empty().then(|| self.queue.pop_front()).flatten());
+            if let Some(mut job) = asker {
+                job.attempts += 1;
+                if blamed {
+                    job.finish(Err(error.clone()))
+                } else {
+                    jobs.push(job)
+                }
+                blamed = false;
+            }
         }
         for (n, flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
             match flight.lost(error) {

@@ -82,25 +82,18 @@ impl Client {
     /// Sends a command and collects its answers. When the connection is lost in the middle of them, they are all asked
     /// for once more: all commands are reads, and nobody has seen what came.
     pub async fn run(&self, target: Target, command: Command, class: Class, limit: u64) -> Result<(Vec<Data>, Done)> {
-        let (rows, end) = self.collect(target.clone(), command.clone(), class, limit).await;
+        let (rows, end) = gather(self.send(target.clone(), command.clone(), class, limit)).await;
         if rows.is_empty() || !matches!(end, Err(Error::Offline(_))) {
             return end.map(|done| (rows, done));
         }
         drop(rows);
-        let (rows, end) = self.collect(target, command, class, limit).await;
-        end.map(|done| (rows, done))
+        Self::collect(self.send(target, command, class, limit)).await
     }
 
-    async fn collect(&self, target: Target, command: Command, class: Class, limit: u64) -> (Vec<Data>, Result<Done>) {
-        let mut receiver = self.send(target, command, class, limit);
-        let mut rows = Vec::new();
-        while let Some(answer) = receiver.recv().await {
-            match answer {
-                Answer::Data(data) => rows.push(data),
-                Answer::Done(done) => return (rows, done),
-            }
-        }
-        (rows, Err(Error::offline("connection closed")))
+    /// Collects the answers of a command that was sent.
+    pub async fn collect(answers: mpsc::UnboundedReceiver<Answer>) -> Result<(Vec<Data>, Done)> {
+        let (rows, end) = gather(answers).await;
+        end.map(|done| (rows, done))
     }
 
     /// Lets what is in flight finish (at most a second), sends LOGOUT on each connection and closes it.
@@ -111,6 +104,17 @@ impl Client {
             let _ = closed.await;
         }
     }
+}
+
+async fn gather(mut answers: mpsc::UnboundedReceiver<Answer>) -> (Vec<Data>, Result<Done>) {
+    let mut rows = Vec::new();
+    while let Some(answer) = answers.recv().await {
+        match answer {
+            Answer::Data(data) => rows.push(data),
+            Answer::Done(done) => return (rows, done),
+        }
+    }
+    (rows, Err(Error::offline("connection closed")))
 }
 
 #[cfg(test)]

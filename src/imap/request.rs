@@ -89,6 +89,13 @@ pub enum Command {
     GetMetadata(MailboxName),
 }
 
+impl Command {
+    /// Does it only read messages of the selected mailbox?
+    pub fn is_read(&self) -> bool {
+        matches!(self, Command::Fetch { .. } | Command::SearchAll)
+    }
+}
+
 /// A command on its way, and where its answers go.
 #[derive(Debug)]
 pub struct Request {

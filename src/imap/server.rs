@@ -19,6 +19,14 @@ impl Server {
     pub fn offers(&self, name: &str) -> bool {
         self.capabilities.iter().any(|c| c == name)
     }
+
+    /// Does it carry out commands in the order in which they are sent, so that a read may follow its SELECT at once?
+    /// A server must when it sees that the order matters (RFC 9051 section 5.5), and Stalwart does not; so it is believed
+    /// of those only that were seen to.
+    pub fn is_ordered(&self) -> bool {
+        let name = self.id.iter().find(|(key, _)| key == "name").map_or("", |(_, name)| name);
+        ["Dovecot", "Cyrus"].iter().any(|ordered| name.starts_with(ordered))
+    }
 }
 
 /// Counters since the start, for status and for tests.

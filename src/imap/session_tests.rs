@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::super::request::{Answer, Done, FetchItem};
 use super::super::response::{Code, Data};
-use super::super::testing::{collect, fetch, mailbox, selected, session};
+use super::super::testing::{collect, fetch, mailbox, play, selected, session, session_with};
 use super::*;
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
@@ -399,4 +399,31 @@ async fn a_connection_that_lost_its_way_with_a_mailbox_is_given_up() {
     // It has no end yet: it may be sent again elsewhere.
     assert!(collect(harness.send(select(), Command::Select, 1 << 20)).await.1.is_none());
     assert!(timeout(Duration::from_secs(400), harness.end).await.unwrap().unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_follow_their_select_at_once_where_the_server_keeps_the_order() {
+    const ROW: &str = "S: * 1 FETCH (UID 2 BODY[1]<10> \"hello\")";
+    let ok = format!("S: * OK [UIDVALIDITY 9] ok\nS: T1 OK done\n{ROW}\nS: T2 OK done");
+    for (name, validity, script, want) in [
+        ("Dovecot", Some(9), format!("C: SELECT\nC: FETCH\n{ok}"), "hello"),
+        ("Dovecot", None, format!("C: SELECT\nC: FETCH\n{ok}"), "hello"),
+        ("Dovecot", Some(8), format!("C: SELECT\nC: FETCH\n{ok}"), "Stale"),
+        ("Dovecot", None, "C: SELECT\nC: FETCH\nS: T1 NO [NOPERM] no\nS: T2 BAD no".to_owned(), "Denied"),
+        (
+            "Stalwart",
+            Some(9),
+            format!("C: SELECT\nS: * OK [UIDVALIDITY 9] ok\nS: T1 OK done\nC: FETCH\n{ROW}\nS: T2 OK done"),
+            "hello",
+        ),
+    ] {
+        let mut harness = session_with(&[("name", name)]);
+        let server = harness.server.take().unwrap();
+        let script = format!("{script}\nclose");
+        tokio::spawn(async move { play(server, &script).await });
+        let answers = harness.send(mailbox("INBOX", validity), fetch(&[2], &[body(Some((10, 5)))]), 1 << 20);
+        let (rows, done) = collect(answers).await;
+        let got = format!("{} {:?}", bodies(&rows).join(","), done.unwrap().map(|_| ()));
+        assert!(got.contains(want) && rows.is_empty() == (want != "hello"), "{name} {validity:?}: {got}");
+    }
 }

@@ -81,11 +81,17 @@ pub struct Harness {
 
 /// A session that has just been set up.
 pub fn session() -> Harness {
+    session_with(&[])
+}
+
+/// The same with a server that tells this of itself.
+pub fn session_with(id: &[(&str, &str)]) -> Harness {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (reader, writer) = halves(Box::new(ours), false);
     let open = Open::new(Arc::new(Counters::default()));
     let wire = Wire { reader, writer, framer: Framer::new(Limits::default()), open };
-    let server = Server { capabilities: vec!["CONDSTORE".into(), "ESEARCH".into()], ..Server::default() };
+    let id = id.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let server = Server { capabilities: vec!["CONDSTORE".into(), "ESEARCH".into()], id, ..Server::default() };
     let (events, receiver) = mpsc::unbounded_channel();
     let machine = Machine::new(Dialect::new(&server, false), events, false);
     let (jobs, queue) = mpsc::unbounded_channel();

@@ -196,6 +196,7 @@ pub fn lines(command: &Command, mailbox: Option<&MailboxName>, dialect: &Dialect
             let line = Line::new("GETMETADATA (DEPTH infinity)").string(name.as_bytes());
             one(line.map(|line| line.text(" (/private /shared)")))
         }
+        _ => Err(Error::Unsupported("not built yet".into())),
     }
 }
 

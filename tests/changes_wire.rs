@@ -8,6 +8,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::faults::{Action, Fault, When};
+use common::proxy::Proxy;
 use common::{Account, Imap, Server};
 use imapfs::error::{Error, Result};
 use imapfs::imap::request::Upload;
@@ -39,7 +41,8 @@ async fn connect(account: &Account, read_only: bool) -> (Client, mpsc::Unbounded
         credentials: Arc::new(move || Ok(Credentials::Password(password.clone().into()))),
         connections: 4,
         read_only,
-        compress: true,
+        // A proxy counts octets.
+        compress: account.port == account.direct_port(),
         debug_protocol: false,
         timeout: Duration::from_secs(20),
     };
@@ -297,6 +300,43 @@ impl Case {
             assert!(matches!(end, Err(Error::ReadOnly)), "{end:?}");
         }
         assert!(!self.is_listed("never"));
+    }
+}
+
+/// The connection dies in the middle of a message: it is sent again, and the server has it once.
+fn half_a_message_is_none(server: &Server) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let account = server.account();
+        let mut judge = account.imap();
+        let name = account.wire_name("INBOX");
+        let before = judge.select(&name).unwrap();
+        for (cut, added) in [(20_000, 1), (700_000, 2)] {
+            let proxy = Proxy::new(account.port).fault(Fault::up(When::Bytes(cut), Action::Rst).on(1..=1));
+            let (client, _events) = connect(&account.through(&proxy), false).await;
+            let mut message = upload(&letter("cut"), &[]);
+            let line = [&[b'x'; 62][..], b"\r\n"].concat();
+            (&*message.file).write_all(&line.repeat(1 << 14)).unwrap();
+            message.octets += (line.len() as u64) << 14;
+            let append = Command::Append { to: MailboxName::new(name.as_bytes()), messages: vec![message] };
+            let end = client.run(Target::Account, append, Class::Small, 1 << 20).await;
+            // Once the kernel has taken all of it nobody knows how far it came.
+            assert!(matches!(end, Ok(_) | Err(Error::Uncertain(_))), "{end:?}");
+            println!("cut at {cut} on {}: {end:?}", account.server);
+            if end.is_ok() {
+                assert_eq!((judge.select(&name).unwrap(), client.stats().logins), (before + added, 2));
+            } else {
+                assert_eq!(judge.select(&name).unwrap(), before + added - 1);
+                return;
+            }
+        }
+    });
+}
+
+#[test]
+fn half_a_message_is_none_anywhere() {
+    for server in [Server::dovecot(), Server::cyrus(), Server::courier()] {
+        half_a_message_is_none(server);
     }
 }
 

@@ -259,9 +259,9 @@ impl Flight {
         self.job.finish(result);
     }
 
-    /// The job of a connection that was lost, when it may be sent again: no octet of it has left, or it has the same
-    /// outcome twice and nothing of the answer has been seen. Otherwise it ends here. `blamed`: the connection was lost
-    /// over this very command. `handed`: octets of the connection that may have reached the server.
+    /// The job of a connection that was lost, when it may be sent again: a read of whose answer nothing has been seen,
+    /// a change that was not made, or that has the same outcome twice. Otherwise it ends here. `blamed`: the connection was
+    /// lost over this very command. `handed`: octets of the connection that may have reached the server.
     pub fn lost(mut self, error: &Error, blamed: bool, handed: u64) -> Option<Job> {
         if let Some(failed) = self.failed.take() {
             self.tell_done();
@@ -269,7 +269,7 @@ impl Flight {
             return None;
         }
         let is_change = self.command().is_change();
-        if is_change && handed > self.start && !matches!(error, Error::Local(_)) {
+        if is_change && handed > self.start {
             self.tell_done();
             self.job.doubtful = true;
             if blamed || !self.job.is_repeatable() {

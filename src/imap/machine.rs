@@ -332,7 +332,12 @@ impl Machine {
         let waiting = self.pending.iter().any(|(tag, _)| *tag == number);
         // A refusal may come at any time: what was announced to go at once still goes (RFC 7888 section 4).
         if refusal.status == Status::Ok && (waiting || self.is_change_on_its_way()) {
-            return Err(Error::protocol("the server answered a command before it was sent"));
+            let error = Error::protocol("the server answered a command before it was sent");
+            // Whatever it means by it: it says that it was done.
+            if let Some(flight) = self.flights.front_mut().filter(|f| f.command().is_change()) {
+                flight.fail(Error::Uncertain(error.to_string().into()));
+            }
+            return Err(error);
         }
         if waiting {
             // Refused instead of a `+`: the rest of the command must not be sent.
@@ -403,8 +408,12 @@ impl Machine {
             job.attempts += 1;
             if blamed { job.finish(Err(error.clone())) } else { jobs.push(job) }
         }
+        let waiting: u64 = self.pending.drain(..).map(|(_, chunk)| chunk.octets.len()).sum();
+        let unsent = self.put_out.saturating_sub(handed) + waiting;
         for (n, flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
             let uploads = matches!(flight.command(), Command::Append { .. } | Command::Replace { .. });
+            // A message of which octets are missing was not taken. The last two of the command end its line.
+            let handed = if uploads && unsent > 2 { 0 } else { handed };
             jobs.extend(flight.lost(error, n == 0 && (blamed || local && uploads), handed));
         }
         jobs.extend(self.queue.drain(..));

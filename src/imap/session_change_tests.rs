@@ -411,6 +411,37 @@ async fn a_slow_upload_goes_on_as_long_as_it_moves() {
     let stuck = session_with(&RICH, false);
     let end = stuck.send(Target::Account, one(&vec![b'x'; 900_000]), 1 << 20);
     let start = Instant::now();
-    assert!(show(&collect(end).await.1).starts_with("Uncertain"));
+    assert!(show(&collect(end).await.1).starts_with("TimedOut"));
     assert!(start.elapsed() < Duration::from_secs(61), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_did_not_leave_whole_was_not_taken() {
+    let large = (3 << 20, "T1 APPEND \"Sent\" () {3145728}\r\n".len());
+    let medium = (900_000, "T1 APPEND \"Sent\" () {900000+}\r\n".len());
+    for ((octets, head), taken, close, want) in [
+        (medium, 0, true, "again"),
+        (medium, 100, true, "again"),
+        (medium, 500_000, true, "again"),
+        (medium, 500_000, false, "TimedOut"),
+        (medium, usize::MAX, true, "Uncertain"),
+        (large, 0, true, "again"),
+        (large, 1, true, "again"),
+        (large, 0, false, "TimedOut"),
+        (large, usize::MAX, true, "Uncertain"),
+    ] {
+        let mut harness = session_with(&RICH, false);
+        let mut server = harness.server.take().unwrap();
+        let end = harness.send(Target::Account, one(&vec![b'x'; octets]), 1 << 20);
+        take(&mut server, head).await;
+        if taken > 0 && octets > 1 << 20 {
+            server.write_all(b"+ go on\r\n").await.unwrap();
+        }
+        take(&mut server, taken.min(octets + 2)).await;
+        // Kept open or not.
+        let server = (!close).then_some(server);
+        let end = show(&timeout(Duration::from_secs(100), collect(end)).await.unwrap().1);
+        assert!(end.starts_with(want), "{taken} of {octets}, {close}: {end}");
+        drop(server);
+    }
 }

@@ -174,6 +174,12 @@ async fn new_uids_are_told_wherever_the_server_puts_them() {
         let end = end_of(mailbox("INBOX", 9), move_to(set), &format!("{OPEN}{script}")).await;
         assert!(end.contains(&want), "{end}");
     }
+    let replace = Command::Replace { uid: Uid::new(1).unwrap(), message: upload(b"new", &[], None) };
+    let script = format!("{OPEN}C: UID REPLACE 1\nC: new\nS: * OK [APPENDUID 9 4] x\nS: * 1 EXPUNGE\nS: T2 OK x");
+    assert_eq!(
+        end_of(mailbox("INBOX", 9), replace, &script).await,
+        format!("AppendUid(UidValidity(9), {:?})", uids("4"))
+    );
     // What was done before the refusal is told.
     let script = format!("{OPEN}C: UID MOVE 1,\nS: $ OK [{a}] x\nC: UID MOVE\nS: $ NO [OVERQUOTA] x");
     let commands = vec![(mailbox("INBOX", 9), move_to(&many.to_string()))];
@@ -355,7 +361,7 @@ async fn a_mailbox_is_left_before_it_is_removed_or_renamed() {
         (plain(&RICH), OPEN.to_owned()),
         (RICH.to_vec(), "C: UNSELECT\nS: $ BAD x\n".to_owned()),
     ] {
-        for (selected, left) in [("a", true), ("a/b", true), ("b", false)] {
+        for (selected, left) in [("a", true), ("a/b", true), ("b", false), ("ab", false)] {
             let open = OPEN.replace("INBOX", selected);
             let leave = if left { &leave } else { "" };
             let script =
@@ -367,6 +373,19 @@ async fn a_mailbox_is_left_before_it_is_removed_or_renamed() {
             ];
             let ends = played(&mut session_with(&capabilities, false), commands, &script).await;
             assert!(ends.iter().all(|(_, end)| end == "Ok"), "{script}: {ends:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn inbox_is_never_left() {
+    for capabilities in [&RICH[..], &[]] {
+        for (command, want) in [(Command::Delete(name("INBOX")), "Busy"), (Command::Rename(name("I"), name("b")), "Ok")]
+        {
+            let script = format!("{OPEN}C: UID SEARCH\nS: $ OK x\nC: RENAME\nS: $ OK x");
+            let commands = vec![(mailbox("INBOX", 9), Command::SearchAll), (Target::Account, command)];
+            let ends = played(&mut session_with(capabilities, false), commands, &script).await;
+            assert!(ends[1].1.starts_with(want), "{ends:?}");
         }
     }
 }

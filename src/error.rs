@@ -65,6 +65,9 @@ pub enum Error {
     /// The server is not reachable now.
     #[error("server unreachable: {0}")]
     Offline(Arc<str>),
+    /// A change was sent and the connection was lost before its answer: it may have happened or not.
+    #[error("outcome unknown: {0}")]
+    Uncertain(Arc<str>),
     /// No answer within the deadline.
     #[error("timed out: {0}")]
     TimedOut(Arc<str>),

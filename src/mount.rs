@@ -51,6 +51,8 @@ pub struct Options {
     pub nonempty: bool,
     /// Nothing can be changed.
     pub read_only: bool,
+    /// What happens to messages that are removed.
+    pub deletion: account::Deletion,
     /// The connections.
     pub imap: imap::Options,
 }
@@ -88,9 +90,7 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
 /// Connects, and builds the file system over it.
 async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
     let (events, unasked) = mpsc::unbounded_channel();
-    // Changing mail is not built yet: EXAMINE, so that not even \Recent is taken from other clients.
-    let imap = imap::Options { read_only: true, ..options.imap.clone() };
-    let client = imap::Client::connect(imap, events).await?;
+    let client = imap::Client::connect(options.imap.clone(), events).await?;
     let account = account::Options {
         name: options.name.clone(),
         user: options.imap.user.clone(),
@@ -99,6 +99,8 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
         root_mailbox: options.root_mailbox.clone(),
         poll_interval: POLL_INTERVAL,
         memory: MEMORY,
+        deletion: options.deletion,
+        read_only: options.read_only,
     };
     let account = Account::open(client.clone(), unasked, account).await?;
     let names = if options.uid_names { Names::Uid } else { Names::Full };
@@ -115,8 +117,7 @@ async fn until_unmounted(
     let kernel = fuse::Options {
         fsname: options.name.clone(),
         umask: options.umask,
-        // Changing mail is not built yet: the kernel refuses it for all.
-        read_only: true,
+        read_only: options.read_only,
         noexec: true,
         allow_other: options.allow_other,
         nonempty: options.nonempty,

@@ -1,6 +1,7 @@
 //! WHAT WE KNOW. The one door between the file system and the server: speaks ids, never file names.
 
 mod cache;
+mod change;
 mod content;
 mod flight;
 mod index;
@@ -35,6 +36,7 @@ use crate::mail::section::Section;
 use crate::mail::uid::Uid;
 use crate::tree::node::{EntryId, MailboxId};
 
+pub use self::change::{Deletion, Place};
 pub use self::info::Quota;
 pub use self::mailboxes::Mailbox;
 pub use self::message::Message;
@@ -57,6 +59,10 @@ pub struct Options {
     pub poll_interval: Duration,
     /// Octets of messages that are kept in memory.
     pub memory: usize,
+    /// What happens to messages that are removed.
+    pub deletion: Deletion,
+    /// Nothing is changed on the server.
+    pub read_only: bool,
 }
 
 /// Trees of messages that are kept, octets (estimated).

@@ -78,7 +78,7 @@ impl From<Error> for Failure {
             Error::TimedOut(_) | Error::Busy(_) | Error::Interrupted | Error::Quota(_) | Error::TooBig(_) => {
                 Exit::Temporary
             }
-            Error::Offline(_) | Error::Protocol(_) | Error::Unsupported(_) => Exit::Unavailable,
+            Error::Offline(_) | Error::Protocol(_) | Error::Unsupported(_) | Error::Uncertain(_) => Exit::Unavailable,
             Error::Local(_) => Exit::System,
             Error::Invalid(_) | Error::NotFound | Error::NotDirectory | Error::IsDirectory => Exit::Usage,
             Error::Exists | Error::NotEmpty | Error::NoAttribute | Error::Range | Error::ReadOnly | Error::Stale => {

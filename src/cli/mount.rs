@@ -108,6 +108,7 @@ fn options(mount: &Mount, global: &Global, password: Option<SecretString>) -> Re
         umask: settings.umask.unwrap_or(0),
         nonempty: mount.view.nonempty,
         read_only: imap.read_only,
+        deletion: crate::account::Deletion::default(),
         imap,
     })
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Attr, Entry, Fs, IMMUTABLE_TTL, Kind, MESSAGE_TTL};
 use crate::account::Message;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mail::envelope::Summary;
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
 
@@ -14,7 +14,7 @@ const FILE_PERM: u16 = 0o600;
 impl Fs {
     /// The exact attributes of a node.
     pub async fn getattr(&self, ino: Ino) -> Result<Entry> {
-        self.entry(Self::node(ino)?).await
+        self.entry(self.node(ino)?).await
     }
 
     /// The exact attributes of a node, and for how long they hold.
@@ -25,6 +25,7 @@ impl Fs {
                 let id = self.mailbox_of(node).flatten();
                 directory(node, nanos(self.account.changed(id)?), poll)
             }
+            Node::Local(_) => return Err(Error::Stale),
             Node::AccountView(AccountView::Control) => directory(node, nanos(SystemTime::UNIX_EPOCH), IMMUTABLE_TTL),
             Node::AccountView(AccountView::Status) => {
                 let text = self.account.status();

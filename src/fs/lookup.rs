@@ -9,7 +9,7 @@ use crate::tree::views::{is_litter, parse_eml_name};
 impl Fs {
     /// The entry of this name in a directory. Errors: `NotFound`, `NotDirectory`, `Stale`, and what the server says.
     pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Entry> {
-        let node = Self::node(parent)?;
+        let node = self.node(parent)?;
         if let Some(mailbox) = self.mailbox_of(node) {
             return self.lookup_in_mailbox(node, mailbox, name).await;
         }

@@ -1,5 +1,6 @@
 //! THE SYSCALLS. One file per verb; knows nodes and names, the account and no kernel.
 
+mod alias;
 mod changes;
 mod getattr;
 mod lookup;
@@ -124,6 +125,7 @@ pub struct Fs {
     directories: Mutex<HashMap<Handle, Arc<readdir::OpenDirectory>>>,
     next_handle: AtomicU64,
     invalidations: Mutex<Option<mpsc::UnboundedReceiver<Invalidation>>>,
+    aliases: alias::Aliases,
 }
 
 impl Fs {
@@ -139,6 +141,7 @@ impl Fs {
             directories: Mutex::default(),
             next_handle: AtomicU64::new(1),
             invalidations: Mutex::new(Some(invalidations)),
+            aliases: alias::Aliases::default(),
         })
     }
 
@@ -158,8 +161,9 @@ impl Fs {
         })
     }
 
-    fn node(ino: Ino) -> Result<Node> {
-        Node::unpack(ino).ok_or(Error::Stale)
+    /// What an inode number means now.
+    fn node(&self, ino: Ino) -> Result<Node> {
+        Node::unpack(ino).map(|node| self.aliases.resolve(node)).ok_or(Error::Stale)
     }
 
     /// The mailbox that a directory shows: `Some(None)` is the account's root, `None` no mailbox directory.

@@ -20,7 +20,7 @@ impl Fs {
         if write {
             return Err(Error::ReadOnly);
         }
-        let reader = match Self::node(ino)? {
+        let reader = match self.node(ino)? {
             Node::AccountView(AccountView::Status) => Reader::text(self.account.status().as_bytes().to_vec()),
             Node::MailboxView(id, MailboxView::Table) => Reader::text(self.table(id).await?),
             Node::Entry(id, uid, entry) => self.account.open_entry(id, uid, entry).await?,

@@ -43,7 +43,7 @@ impl Content {
 impl Fs {
     /// Opens a directory: a mailbox is brought up to date with the server.
     pub async fn opendir(&self, ino: Ino) -> Result<Handle> {
-        let node = Self::node(ino)?;
+        let node = self.node(ino)?;
         let (parent, content) = match node {
             Node::Root | Node::Mailbox(_) => self.open_mailbox(node).await?,
             Node::MailboxView(id, MailboxView::Eml) => {

@@ -20,7 +20,7 @@ impl Fs {
     }
 
     async fn attributes(&self, ino: Ino, name: Option<&str>) -> Result<Attributes> {
-        let node = Self::node(ino)?;
+        let node = self.node(ino)?;
         if let Some(mailbox) = self.mailbox_of(node) {
             return match mailbox {
                 Some(id) => Ok(mailbox_attributes(&self.account.mailbox_info(id, name).await?)),

@@ -26,7 +26,7 @@ pub(super) fn errno(error: &Error) -> Errno {
         Error::Offline(_) => Errno::EHOSTUNREACH,
         Error::TimedOut(_) => Errno::ETIMEDOUT,
         Error::Interrupted => Errno::EINTR,
-        Error::Protocol(_) | Error::Local(_) => Errno::EIO,
+        Error::Protocol(_) | Error::Local(_) | Error::Uncertain(_) => Errno::EIO,
     }
 }
 
@@ -60,6 +60,7 @@ mod tests {
             (Error::Auth(why()), libc::EACCES),
             (Error::Protocol(why()), libc::EIO),
             (Error::Local(why()), libc::EIO),
+            (Error::Uncertain(why()), libc::EIO),
         ];
         for (error, expected) in cases {
             assert_eq!(errno(&error).code(), expected, "{error:?}");

@@ -130,7 +130,12 @@ fn outcome<T>(call: Call, answer: Result<T>) -> std::result::Result<T, Errno> {
     answer.map_err(|error| {
         let Call { name, ino, pid } = call;
         match &error {
-            Error::Protocol(_) | Error::Local(_) | Error::Auth(_) | Error::TimedOut(_) | Error::Quota(_) => {
+            Error::Protocol(_)
+            | Error::Local(_)
+            | Error::Uncertain(_)
+            | Error::Auth(_)
+            | Error::TimedOut(_)
+            | Error::Quota(_) => {
                 warn!(ino, pid, "{name}: {error}");
             }
             Error::Denied(_)

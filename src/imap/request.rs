@@ -1,13 +1,16 @@
 //! The seam between the account and the wire: typed requests and their answers. A model server, a recorder or a
 //! fault injector can sit at the far end of the channel.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use super::response::{Code, Data};
 use crate::error::Result;
+use crate::mail::flag::Flags;
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
-use crate::mail::uid::{UidSet, UidValidity};
+use crate::mail::uid::{Uid, UidSet, UidValidity};
 
 /// Where a command must run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,12 +90,127 @@ pub enum Command {
     GetAcl(MailboxName),
     /// GETMETADATA of all private and shared entries (DEPTH infinity), RFC 5464.
     GetMetadata(MailboxName),
+    /// UID SEARCH of what a change left behind; answered by one `Data::Search`. Target: the mailbox.
+    Search {
+        /// Among these UIDs.
+        uids: UidSet,
+        /// Whose header field Message-ID holds this text; `None`: all of them.
+        message_id: Option<Vec<u8>>,
+    },
+    /// UID STORE +FLAGS or -FLAGS, never FLAGS: what another client set stays. Answered by `Data::Fetch` rows with the
+    /// flags as they are now; `Done::code` is MODIFIED where `unchanged_since` kept it from some.
+    Store {
+        /// Whose.
+        uids: UidSet,
+        /// Set them, or clear them.
+        set: bool,
+        /// The flags: atoms with or without backslash.
+        flags: Vec<Box<str>>,
+        /// UNCHANGEDSINCE, RFC 7162 (only where CONDSTORE is offered).
+        unchanged_since: Option<u64>,
+    },
+    /// UID COPY; `Done::code` is COPYUID where UIDPLUS is offered.
+    Copy {
+        /// Of these.
+        uids: UidSet,
+        /// Where to.
+        to: MailboxName,
+    },
+    /// UID MOVE, RFC 6851 (only where it is offered); `Done::code` is COPYUID, wherever the server put it.
+    Move {
+        /// Of these.
+        uids: UidSet,
+        /// Where to.
+        to: MailboxName,
+    },
+    /// UID EXPUNGE, RFC 4315 (only where UIDPLUS is offered). There is no EXPUNGE without UIDs: it would take what
+    /// other clients marked.
+    Expunge(UidSet),
+    /// APPEND; with several messages MULTIAPPEND, RFC 3502 (only where it is offered). `Done::code` is APPENDUID where
+    /// UIDPLUS is offered. Target: the account.
+    Append {
+        /// Where to.
+        to: MailboxName,
+        /// What.
+        messages: Vec<Upload>,
+    },
+    /// UID REPLACE, RFC 8508 (only where it is offered): the new message comes, the old one goes, or neither.
+    Replace {
+        /// The old one, in the mailbox that is the target.
+        uid: Uid,
+        /// The new one, into the same mailbox.
+        message: Upload,
+    },
+    /// CREATE.
+    Create(MailboxName),
+    /// DELETE.
+    Delete(MailboxName),
+    /// RENAME; children follow.
+    Rename(MailboxName, MailboxName),
+    /// SUBSCRIBE, or UNSUBSCRIBE.
+    Subscribe(MailboxName, bool),
+    /// SETACL, or DELETEACL without rights, RFC 4314: mailbox, identifier, rights.
+    SetAcl(MailboxName, Vec<u8>, Option<String>),
+    /// SETMETADATA, RFC 5464: mailbox, entry, value; NIL removes the entry.
+    SetMetadata(MailboxName, String, Option<Vec<u8>>),
+}
+
+/// A message on its way to the server, from a file: it is never held in memory.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// Its octets, lines ended by CRLF, from offset 0. Nobody may change the file any more.
+    pub file: Arc<std::fs::File>,
+    /// How many.
+    pub octets: u64,
+    /// Flags it is to have.
+    pub flags: Flags,
+    /// INTERNALDATE, seconds since 1970 UTC; `None` for now.
+    pub internal_date: Option<i64>,
+}
+
+impl PartialEq for Upload {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file) && self.octets == other.octets
+    }
+}
+
+impl Eq for Upload {}
+
+impl Command {
+    /// Does it change anything on the server?
+    pub fn is_change(&self) -> bool {
+        match self {
+            Command::Noop
+            | Command::List
+            | Command::Status(_)
+            | Command::Select
+            | Command::Fetch { .. }
+            | Command::SearchAll
+            | Command::Search { .. }
+            | Command::QuotaRoot(_)
+            | Command::MyRights(_)
+            | Command::GetAcl(_)
+            | Command::GetMetadata(_) => false,
+            Command::Store { .. }
+            | Command::Copy { .. }
+            | Command::Move { .. }
+            | Command::Expunge(_)
+            | Command::Append { .. }
+            | Command::Replace { .. }
+            | Command::Create(_)
+            | Command::Delete(_)
+            | Command::Rename(..)
+            | Command::Subscribe(..)
+            | Command::SetAcl(..)
+            | Command::SetMetadata(..) => true,
+        }
+    }
 }
 
 impl Command {
     /// Does it only read messages of the selected mailbox?
     pub fn is_read(&self) -> bool {
-        matches!(self, Command::Fetch { .. } | Command::SearchAll)
+        matches!(self, Command::Fetch { .. } | Command::SearchAll | Command::Search { .. })
     }
 }
 

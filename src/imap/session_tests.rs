@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::super::request::{Answer, Done, FetchItem};
+use super::super::request::{Answer, Command, Done, FetchItem, Target};
 use super::super::response::{Code, Data};
-use super::super::testing::{collect, fetch, mailbox, play, selected, session, session_with};
+use super::super::server::Server;
+use super::super::testing::{collect, fetch, mailbox, play, selected, session, session_of};
 use super::*;
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
@@ -157,7 +158,7 @@ async fn commands_are_piped_and_answered_in_any_order_but_never_around_a_select(
 
 #[tokio::test(start_paused = true)]
 async fn a_name_that_needs_a_literal_waits_for_the_go_ahead() {
-    for (reply, want) in [("+ ok\r\n", "Ok"), ("T1 NO [CANNOT] no\r\n", "Unsupported"), ("T1 OK\r\n", "Protocol")] {
+    for (reply, want) in [("+ ok\r\n", "Ok"), ("T1 NO [CANNOT] no\r\n", "NotPermitted"), ("T1 OK\r\n", "Protocol")] {
         let mut harness = session();
         harness.serve(move |tag, command| match (tag, command) {
             ("T1", c) => {
@@ -417,7 +418,8 @@ async fn reads_follow_their_select_at_once_where_the_server_keeps_the_order() {
             "hello",
         ),
     ] {
-        let mut harness = session_with(&[("name", name)]);
+        let server = Server { id: vec![("name".into(), name.into())], ..Server::default() };
+        let mut harness = session_of(&server, false);
         let server = harness.server.take().unwrap();
         let script = format!("{script}\nclose");
         tokio::spawn(async move { play(server, &script).await });

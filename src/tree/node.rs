@@ -4,7 +4,10 @@
 //! 63            48 47                                16 15             0
 //! | mailbox id    | UID                                | entry          |
 //! ```
-//! Mailbox id 0 is the account itself, UID 0 the mailbox itself. The root is inode 1, as FUSE has it.
+//! Mailbox id 0 is the account itself, UID 0 the mailbox itself. The root is inode 1, as FUSE has it. A UID in mailbox
+//! 0 numbers what exists only in this mount.
+
+use std::num::NonZeroU32;
 
 use crate::mail::uid::Uid;
 
@@ -62,6 +65,8 @@ pub enum Node {
     MailboxView(MailboxId, MailboxView),
     /// A message's directory (`EntryId(0)`) or something in it.
     Entry(MailboxId, Uid, EntryId),
+    /// A file that exists only here: being written, or scratch. Numbers are never used again: 1 to 2^32-1.
+    Local(NonZeroU32),
 }
 
 impl Node {
@@ -80,6 +85,7 @@ impl Node {
             Node::MailboxView(mailbox, MailboxView::Eml) => (mailbox.0, 0, 1),
             Node::MailboxView(mailbox, MailboxView::Table) => (mailbox.0, 0, 2),
             Node::Entry(mailbox, uid, entry) => (mailbox.0, uid.get(), entry.0),
+            Node::Local(number) => (0, number.get(), 0),
         };
         Ino(u64::from(mailbox) << 48 | u64::from(uid) << 16 | u64::from(entry))
     }
@@ -93,6 +99,7 @@ impl Node {
             (0, None, 1) => Some(Node::Root),
             (0, None, 2) => Some(Node::AccountView(AccountView::Control)),
             (0, None, 3) => Some(Node::AccountView(AccountView::Status)),
+            (0, Some(number), 0) => NonZeroU32::new(number.get()).map(Node::Local),
             (0, _, _) => None,
             (mailbox, None, 0) => Some(Node::Mailbox(MailboxId(mailbox))),
             (mailbox, None, 1) => Some(Node::MailboxView(MailboxId(mailbox), MailboxView::Eml)),

@@ -49,6 +49,8 @@ pub fn options() -> account::Options {
         root_mailbox: None,
         poll_interval: Duration::ZERO,
         memory: 64 * 1024 * 1024,
+        deletion: account::Deletion::default(),
+        read_only: false,
     }
 }
 

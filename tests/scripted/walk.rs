@@ -68,6 +68,8 @@ impl Mounted {
             root_mailbox: None,
             poll_interval: Duration::ZERO,
             memory: 32 << 20,
+            deletion: account::Deletion::default(),
+            read_only: false,
         };
         match Account::open(client.clone(), unasked, account).await {
             Ok(account) => Ok(Mounted { client, fs: Fs::new(account, fs::Options::default()) }),

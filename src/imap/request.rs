@@ -106,7 +106,8 @@ pub enum Command {
         set: bool,
         /// The flags: atoms with or without backslash.
         flags: Vec<Box<str>>,
-        /// UNCHANGEDSINCE, RFC 7162 (only where CONDSTORE is offered).
+        /// UNCHANGEDSINCE, RFC 7162 (only where CONDSTORE is offered). After a lost connection the STORE is sent again and
+        /// MODIFIED may come of its first sending: see whether the flags are as wanted.
         unchanged_since: Option<u64>,
     },
     /// UID COPY; `Done::code` is COPYUID where UIDPLUS is offered. Its sets are empty when the server told them in a way

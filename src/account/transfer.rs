@@ -199,6 +199,16 @@ impl Account {
         pairs: Vec<(Uid, Uid)>,
     ) -> Result<Outcomes> {
         let originals: UidSet = pairs.iter().map(|(old, _)| *old).collect();
+        if let Err(error) = self.check_can_expunge() {
+            // They were moved by MOVE, or they stay.
+            let there = source.present(&self.client, &originals).await?;
+            let (doubled, moved) = pairs.into_iter().partition(|(old, _)| there.contains(*old));
+            let mut outcomes = self.landed(source, target, validity, uids, moved);
+            let doubled: Vec<(Uid, Uid)> = doubled;
+            outcomes.extend(doubled.into_iter().map(|(old, _)| (old, Err(error.clone()))));
+            source.expire();
+            return Ok(outcomes);
+        }
         match self.expunge(source, &originals).await {
             Ok(()) => Ok(self.landed(source, target, validity, uids, pairs)),
             Err(error) if error.is_connection_lost() || is_unclear(&error) => {

@@ -1,7 +1,8 @@
 //! The composition root: runtime, account, file system, kernel session, signals, and the order of shutdown.
 //!
 //! Up: connect and log in, open the account, mount, tell that we are ready. Down, whether by a signal or because
-//! somebody unmounted: the kernel session first, so that no new request comes; then the connections, with LOGOUT.
+//! somebody unmounted: the kernel session first, so that no new request comes; then the changes that are queued; then the
+//! connections, with LOGOUT.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ const MEMORY: usize = 36 * 1024 * 1024;
 
 /// How long those who still use an unmounted mount are served before the process ends.
 const BUSY_GRACE: Duration = Duration::from_secs(1);
+
+/// How long changes that are queued may hold up the end of the process.
+const CHANGES_GRACE: Duration = Duration::from_secs(20);
 
 /// What a mount is told.
 #[derive(Clone, Debug)]
@@ -78,17 +82,18 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     if options.imap.tls == imap::Tls::None {
         tracing::warn!("the connection to {} is not encrypted (--tls none)", options.imap.host);
     }
-    let (client, fs) = tokio::select! {
+    let (client, account, fs) = tokio::select! {
         started = start(&options) => started?,
         () = signals.end() => return Err(Error::Interrupted),
     };
     let outcome = until_unmounted(fs, &options, ready, &mut signals).await;
+    account.finish_changes(CHANGES_GRACE).await;
     client.close().await;
     outcome
 }
 
 /// Connects, and builds the file system over it.
-async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
+async fn start(options: &Options) -> Result<(imap::Client, Arc<Account>, Arc<Fs>)> {
     let (events, unasked) = mpsc::unbounded_channel();
     let client = imap::Client::connect(options.imap.clone(), events).await?;
     let account = account::Options {
@@ -101,10 +106,12 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
         memory: MEMORY,
         deletion: options.deletion,
         read_only: options.read_only,
+        write_behind: false,
     };
     let account = Account::open(client.clone(), unasked, account).await?;
     let names = if options.uid_names { Names::Uid } else { Names::Full };
-    Ok((client, Fs::new(account, fs::Options { names, show_views: options.show_views })))
+    let fs = Fs::new(Arc::clone(&account), fs::Options { names, show_views: options.show_views });
+    Ok((client, account, fs))
 }
 
 /// Holds the kernel session. Leaving it, by an error too, unmounts.

@@ -1,16 +1,25 @@
 //! The messages of one mailbox, kept in step with the server: asks what may have changed, applies what it hears.
 
+mod own;
+mod rows;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::object::Locator;
+use self::own::Pending;
+pub use self::own::copied;
+pub use self::rows::flags_event;
+use self::rows::{opened_by_select, opened_by_status, summarize, summary_items};
+use super::object::{Locator, SharedName};
 use crate::error::{Error, Result};
-use crate::imap::response::{Data, FetchRow, Selected, StatusItems};
+use crate::imap::response::Data;
 use crate::imap::{Answer, Class, Client, Command, FetchItem, Target};
 use crate::mail::envelope::Summary;
+use crate::mail::flag::Flags;
 use crate::mail::mailbox::{Change, Event, Mailbox, Opened, Step};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
@@ -32,16 +41,29 @@ const EARLY_MAX: u64 = 1 << 30;
 /// The answers of a command.
 type Answers = mpsc::UnboundedReceiver<Answer>;
 
-/// Where changes of messages are told.
-pub type Changes = mpsc::UnboundedSender<(MailboxId, Change)>;
+/// Where changes of messages are told, and how.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// To whom.
+    pub to: mpsc::UnboundedSender<(MailboxId, Change)>,
+    /// A message with the flag `\Deleted` is not there (`--delete flag`).
+    pub hide_deleted: bool,
+}
+
+impl Changes {
+    fn tell(&self, id: MailboxId, change: Change) {
+        // A closed channel: the mount is going down.
+        let _ = self.to.send((id, change));
+    }
+}
 
 /// The messages of one mailbox.
 #[derive(Debug)]
 pub struct Index {
     /// Its id, as long as its UIDVALIDITY stays.
     pub id: MailboxId,
-    /// Its name.
-    pub name: MailboxName,
+    /// Its name, which may change.
+    pub name: SharedName,
     known: Mutex<Known>,
     changes: Changes,
 }
@@ -56,6 +78,12 @@ struct Known {
     changed: SystemTime,
     /// Another UIDVALIDITY was seen.
     void: bool,
+    /// What is queued for messages and not done yet.
+    pending: HashMap<Uid, Pending>,
+    /// PERMANENTFLAGS, and whether it can only be read, as the newest SELECT told.
+    access: Option<(Option<Flags>, bool)>,
+    /// New messages have a UID from this one on, as was known then.
+    next: Option<(Instant, u32)>,
 }
 
 impl Index {
@@ -67,30 +95,38 @@ impl Index {
             flags_checked: None,
             changed: SystemTime::now(),
             void: false,
+            pending: HashMap::new(),
+            access: None,
+            next: None,
         };
-        Self { id, name, known: Mutex::new(known), changes }
+        Self { id, name: SharedName::new(name), known: Mutex::new(known), changes }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All messages, ascending by UID.
+    /// All messages that are shown, ascending by UID.
     pub fn messages(&self) -> Vec<Arc<Summary>> {
-        self.lock().mailbox.messages().cloned().collect()
+        let known = self.lock();
+        known.mailbox.messages().filter_map(|m| known.show(m, self.changes.hide_deleted)).collect()
     }
 
-    /// A message that is known already.
+    /// A message that is known already, shown or not.
     pub fn get(&self, uid: Uid) -> Option<Arc<Summary>> {
-        self.lock().mailbox.get(uid).cloned()
+        let known = self.lock();
+        known.mailbox.get(uid).map(|m| known.with_pending(m))
     }
 
-    /// What SELECT told last, and how many messages are known, how many of them not `\Seen`; `None` before the first
+    /// What SELECT told last, and how many messages are shown, how many of them not `\Seen`; `None` before the first
     /// listing.
     pub fn counts(&self) -> Option<(Opened, usize, usize)> {
         let known = self.lock();
-        let unseen = known.mailbox.messages().filter(|m| !m.flags.contains("\\Seen")).count();
-        known.mailbox.opened().filter(|_| known.mailbox.is_complete()).map(|o| (o, known.mailbox.len(), unseen))
+        let opened = known.mailbox.opened().filter(|_| known.mailbox.is_complete())?;
+        let shown = known.mailbox.messages().filter_map(|m| known.show(m, self.changes.hide_deleted));
+        let (all, unseen) =
+            shown.fold((0, 0), |(all, unseen), m| (all + 1, unseen + usize::from(!m.flags.contains("\\Seen"))));
+        Some((opened, all, unseen))
     }
 
     /// UIDVALIDITY, once it is known.
@@ -128,13 +164,13 @@ impl Index {
         let told = known.mailbox.is_complete();
         for event in events {
             for change in known.mailbox.apply(event) {
+                let change = if self.changes.hide_deleted { known.hidden(change) } else { change };
                 if !matches!(change, Change::Flags(_)) {
                     known.changed = SystemTime::now();
                 }
                 known.void |= change == Change::Reset;
                 if told && change != Change::Reset {
-                    // A closed channel: the mount is going down.
-                    let _ = self.changes.send((self.id, change));
+                    self.changes.tell(self.id, change);
                 }
             }
         }
@@ -158,7 +194,7 @@ impl Index {
             let command = Command::Fetch { uids, items: summary_items(client), changed_since: None };
             client.send(self.target(), command, Class::Small, EARLY_MAX)
         });
-        let opened = opened(opening).await?;
+        let opened = self.opened(opening).await?;
         let current = self.is_as_told(&opened);
         self.reopen(opened)?;
         if current {
@@ -195,9 +231,9 @@ impl Index {
 
     /// Asks STATUS whether anything changed; that may not tell, then SELECT must.
     async fn is_current(&self, client: &Client) -> Result<bool> {
-        let (rows, _) = client.run(Target::Account, Command::Status(self.name.clone()), Class::Small, ROW_MAX).await?;
+        let (rows, _) = client.run(Target::Account, Command::Status(self.name.get()), Class::Small, ROW_MAX).await?;
         let status = rows.into_iter().find_map(|row| match row {
-            Data::MailboxStatus(name, items) if name == self.name => Some(items),
+            Data::MailboxStatus(name, items) if name == self.name.get() => Some(items),
             _ => None,
         });
         Ok(status.and_then(opened_by_status).is_some_and(|now| self.is_as_told(&now)))
@@ -212,8 +248,24 @@ impl Index {
 
     /// SELECTs it, for what is true now.
     fn send_select(&self, client: &Client) -> Answers {
-        let target = Target::Mailbox { name: self.name.clone(), validity: None };
+        let target = Target::Mailbox { name: self.name.get(), validity: None };
         client.send(target, Command::Select, Class::Small, ROW_MAX)
+    }
+
+    async fn open(&self, client: &Client) -> Result<Opened> {
+        self.opened(self.send_select(client)).await
+    }
+
+    /// What SELECT told.
+    async fn opened(&self, answers: Answers) -> Result<Opened> {
+        let (_, done) = Client::collect(answers).await?;
+        let selected = done.selected.ok_or_else(|| Error::protocol("SELECT told nothing"))?;
+        let opened = opened_by_select(&selected);
+        self.lock().selected(&selected);
+        if opened.exists > MESSAGES_MAX {
+            return Err(Error::TooBig(format!("{} messages in one mailbox", opened.exists).into()));
+        }
+        Ok(opened)
     }
 
     /// May a question be sent right behind the first SELECT, before its answer? That saves a round trip.
@@ -239,8 +291,9 @@ impl Index {
         uids.iter().filter(|uid| known.mailbox.get(*uid).is_none()).collect()
     }
 
-    fn target(&self) -> Target {
-        Target::Mailbox { name: self.name.clone(), validity: self.validity().filter(|v| v.0 != 0) }
+    /// Where a command about its messages must run.
+    pub fn target(&self) -> Target {
+        Target::Mailbox { name: self.name.get(), validity: self.validity().filter(|v| v.0 != 0) }
     }
 
     async fn step(&self, client: &Client, step: &Step, opened: &Opened) -> Result<()> {
@@ -370,7 +423,7 @@ impl Index {
         if self.validity().is_none() {
             let opening = self.send_select(client);
             early = self.may_ask_early(client).then(ask);
-            let opened = opened(opening).await?;
+            let opened = self.opened(opening).await?;
             self.reopen(opened)?;
         }
         let rows = match early {
@@ -388,75 +441,4 @@ impl Index {
         self.apply(summary.map(Box::new).map(Event::Message));
         self.get(uid).ok_or(Error::NotFound)
     }
-}
-
-/// What is asked for of each message, once: it never changes, but for the flags.
-fn summary_items(client: &Client) -> Vec<FetchItem> {
-    let mut items = vec![FetchItem::Flags, FetchItem::InternalDate, FetchItem::Size, FetchItem::Envelope];
-    if client.server().offers("CONDSTORE") {
-        items.push(FetchItem::ModSeq);
-    }
-    if client.server().offers("OBJECTID") {
-        items.push(FetchItem::ObjectId);
-    }
-    items
-}
-
-/// The summary of a row; none for a row that lacks what identifies a message: its UID and its size.
-fn summarize(row: FetchRow) -> Option<Summary> {
-    let (Some(uid), Some(size)) = (row.uid, row.size) else {
-        if row.envelope.is_some() {
-            warn!(uid = ?row.uid, "a message without UID or size is left out");
-        }
-        return None;
-    };
-    let text = |id: Option<Vec<u8>>| String::from_utf8_lossy(&id.unwrap_or_default()).into();
-    let mut summary = Summary::new(
-        uid,
-        row.internal_date.unwrap_or(0),
-        size,
-        row.flags.unwrap_or_default(),
-        row.modseq.unwrap_or(0),
-        &row.envelope.unwrap_or_default(),
-    );
-    summary.email_id = text(row.email_id);
-    summary.thread_id = text(row.thread_id);
-    Some(summary)
-}
-
-/// A row that tells flags, as an event.
-pub fn flags_event(row: Data) -> Option<Event> {
-    match row {
-        Data::Fetch(row) => Some(Event::Flags(row.uid?, row.flags?, row.modseq.unwrap_or(0))),
-        _ => None,
-    }
-}
-
-/// What SELECT told.
-async fn opened(answers: Answers) -> Result<Opened> {
-    let (_, done) = Client::collect(answers).await?;
-    let selected = done.selected.ok_or_else(|| Error::protocol("SELECT told nothing"))?;
-    let opened = opened_by_select(&selected);
-    if opened.exists > MESSAGES_MAX {
-        return Err(Error::TooBig(format!("{} messages in one mailbox", opened.exists).into()));
-    }
-    Ok(opened)
-}
-
-fn opened_by_select(selected: &Selected) -> Opened {
-    Opened {
-        validity: selected.uid_validity.unwrap_or(UidValidity(0)),
-        uid_next: selected.uid_next,
-        exists: selected.exists,
-        highest_modseq: selected.highest_modseq,
-    }
-}
-
-fn opened_by_status(status: StatusItems) -> Option<Opened> {
-    Some(Opened {
-        validity: status.uid_validity?,
-        uid_next: Some(status.uid_next?),
-        exists: status.messages?,
-        highest_modseq: status.highest_modseq.filter(|n| *n > 0),
-    })
 }

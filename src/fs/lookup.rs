@@ -67,7 +67,7 @@ impl Fs {
     async fn lookup_message(&self, mailbox: MailboxId, name: &str, entry: EntryId) -> Result<Entry> {
         let uid = self.options.names.parse(name).ok_or(Error::NotFound)?;
         let summary = self.account.summary(mailbox, uid).await?;
-        if self.options.names.format(&summary) != name {
+        if self.options.names.format(&summary) != name || !self.account.is_shown(mailbox, uid) {
             return Err(Error::NotFound);
         }
         Ok(self.message_entry(mailbox, &summary, entry))

@@ -8,4 +8,5 @@ pub mod message_name;
 pub mod node;
 pub mod part_name;
 pub mod safe;
+pub mod scratch;
 pub mod views;

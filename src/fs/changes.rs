@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Invalidation, Options};
+use super::Invalidation;
 use crate::account::{Account, Changed};
 use crate::mail::mailbox::Change;
+use crate::tree::message_name::Names;
 use crate::tree::node::Node;
 
 /// Runs until the account is gone.
-pub fn watch(account: &Arc<Account>, options: Options, invalidate: mpsc::UnboundedSender<Invalidation>) {
+pub fn watch(account: &Arc<Account>, names: Names, invalidate: mpsc::UnboundedSender<Invalidation>) {
     let Some(mut changes) = account.changes() else { return };
     let account = Arc::downgrade(account);
     tokio::spawn(async move {
@@ -23,7 +24,7 @@ pub fn watch(account: &Arc<Account>, options: Options, invalidate: mpsc::Unbound
                 Changed::Message(_, Change::Flags(_)) => Vec::new(),
                 Changed::Message(id, Change::Gone(summary)) => {
                     let directory = directory(Some(id)).pack();
-                    let name = options.names.format(&summary);
+                    let name = names.format(&summary);
                     vec![Invalidation::Entry(directory, name), Invalidation::Data(directory)]
                 }
                 Changed::Message(id, Change::Reset) => vec![Invalidation::Data(directory(Some(id)).pack())],

@@ -2,15 +2,21 @@
 
 mod alias;
 mod changes;
+mod commit;
 mod getattr;
+mod local;
+mod local_names;
 mod lookup;
 mod read;
 mod readdir;
+mod spool;
+mod write;
 mod xattr;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +26,9 @@ use crate::account::Account;
 use crate::error::{Error, Result};
 use crate::tree::message_name::Names;
 use crate::tree::node::{Ino, MailboxId, Node};
+
+pub use spool::leftovers;
+pub use write::NewAttr;
 
 /// Directory or file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +87,8 @@ pub struct Opened {
     pub handle: Handle,
     /// The attributes that the kernel holds may be an estimate: invalidate them before answering.
     pub invalidate: bool,
+    /// The kernel may go on using the octets that it has.
+    pub keep_cache: bool,
 }
 
 /// What `statfs` tells. Blocks are of 4096 octets.
@@ -101,12 +112,14 @@ pub enum Invalidation {
 }
 
 /// What this layer obeys.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How messages are named.
     pub names: Names,
     /// List the views as well.
     pub show_views: bool,
+    /// The directory of the files that are being written.
+    pub spool: PathBuf,
 }
 
 /// How long the kernel may believe a message's name: what others expunge is gone from there after that time at the
@@ -124,8 +137,10 @@ pub struct Fs {
     files: Mutex<HashMap<Handle, Arc<read::OpenFile>>>,
     directories: Mutex<HashMap<Handle, Arc<readdir::OpenDirectory>>>,
     next_handle: AtomicU64,
+    invalidate: mpsc::UnboundedSender<Invalidation>,
     invalidations: Mutex<Option<mpsc::UnboundedReceiver<Invalidation>>>,
     aliases: alias::Aliases,
+    locals: local::Locals,
 }
 
 impl Fs {
@@ -133,15 +148,17 @@ impl Fs {
     /// invalidations.
     pub fn new(account: Arc<Account>, options: Options) -> Arc<Self> {
         let (invalidate, invalidations) = mpsc::unbounded_channel();
-        changes::watch(&account, options, invalidate);
+        changes::watch(&account, options.names, invalidate.clone());
         Arc::new(Self {
             account,
             options,
             files: Mutex::default(),
             directories: Mutex::default(),
             next_handle: AtomicU64::new(1),
+            invalidate,
             invalidations: Mutex::new(Some(invalidations)),
             aliases: alias::Aliases::default(),
+            locals: local::Locals::default(),
         })
     }
 
@@ -181,6 +198,16 @@ impl Fs {
             Some(id) if self.account.root() != Some(id) => Node::Mailbox(id),
             _ => Node::Root,
         }
+    }
+
+    /// Makes the kernel forget something.
+    fn invalidate(&self, what: Invalidation) {
+        // A closed channel: nobody is mounted any more.
+        let _ = self.invalidate.send(what);
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<Handle, Arc<read::OpenFile>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn new_handle(&self) -> Handle {

@@ -1,7 +1,9 @@
-//! open and read: a file's bytes, from a text that was made whole or from a part that is fetched in windows.
+//! open and read: a file's bytes, from a text that was made whole, from a part that is fetched in windows, or from
+//! what is being written.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
+use super::local::Local;
 use super::{Bytes, Fs, Handle, Opened};
 use crate::account::Reader;
 use crate::error::{Error, Result};
@@ -10,37 +12,47 @@ use crate::tree::views::format_table;
 
 /// An open file.
 #[derive(Debug)]
-pub struct OpenFile {
-    reader: Reader,
+pub enum OpenFile {
+    /// What the server has.
+    Reader { reader: Reader, node: Node },
+    /// What is being written.
+    Local(Arc<Local>),
 }
 
 impl Fs {
-    /// Opens a file for reading.
+    /// Opens a file for reading, or for writing as well.
     pub async fn open(&self, ino: Ino, write: bool) -> Result<Opened> {
-        if write {
-            return Err(Error::ReadOnly);
+        if let Some(local) = self.local_file(ino) {
+            return Ok(self.open_local(local));
         }
-        let reader = match self.node(ino)? {
+        if write {
+            return self.open_to_overwrite(ino).await;
+        }
+        let node = self.node(ino)?;
+        let reader = match node {
             Node::AccountView(AccountView::Status) => Reader::text(self.account.status().as_bytes().to_vec()),
             Node::MailboxView(id, MailboxView::Table) => Reader::text(self.table(id).await?),
             Node::Entry(id, uid, entry) => self.account.open_entry(id, uid, entry).await?,
             _ => return Err(Error::IsDirectory),
         };
         let handle = self.new_handle();
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(OpenFile { reader }));
-        Ok(Opened { handle, invalidate: false })
+        self.files().insert(handle, Arc::new(OpenFile::Reader { reader, node }));
+        // What the kernel knows by the number of something else may be octets that were written and sent.
+        let is_itself = node.pack() == ino;
+        Ok(Opened { handle, invalidate: !is_itself, keep_cache: is_itself })
     }
 
     /// Exactly `size` octets, fewer only at the end of the file.
     pub async fn read(&self, handle: Handle, offset: u64, size: u32) -> Result<Bytes> {
-        let file = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned();
-        let file = file.ok_or(Error::Stale)?;
-        self.account.read(&file.reader, offset, size).await
+        match &*self.file(handle)? {
+            OpenFile::Reader { reader, .. } => self.account.read(reader, offset, size).await,
+            OpenFile::Local(local) => self.read_local(local, offset, size).await,
+        }
     }
 
-    /// Closes a file.
-    pub fn release(&self, handle: Handle) {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+    /// The open file with this handle.
+    pub(super) fn file(&self, handle: Handle) -> Result<Arc<OpenFile>> {
+        self.files().get(&handle).cloned().ok_or(Error::Stale)
     }
 
     /// The content of `.messages.tsv`.

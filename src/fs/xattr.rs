@@ -3,7 +3,7 @@
 
 use super::Fs;
 use crate::error::{Error, Result};
-use crate::tree::attributes::{Attributes, mailbox_attributes, message_attributes, part_attributes};
+use crate::tree::attributes::{Attributes, FLAGS, mailbox_attributes, message_attributes, part_attributes};
 use crate::tree::entries::part;
 use crate::tree::node::{EntryId, Ino, Node};
 
@@ -26,6 +26,10 @@ impl Fs {
                 Some(id) => Ok(mailbox_attributes(&self.account.mailbox_info(id, name).await?)),
                 None => Ok(Attributes::new()),
             };
+        }
+        if let Node::Local(_) = node {
+            let flags = self.local_flags(node).map(|flags| (FLAGS.into(), flags.to_string()));
+            return Ok(flags.into_iter().collect());
         }
         let Node::Entry(id, uid, entry) = node else { return Ok(Attributes::new()) };
         let place = self.account.place(id)?;

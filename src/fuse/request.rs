@@ -135,7 +135,8 @@ fn outcome<T>(call: Call, answer: Result<T>) -> std::result::Result<T, Errno> {
             | Error::Uncertain(_)
             | Error::Auth(_)
             | Error::TimedOut(_)
-            | Error::Quota(_) => {
+            | Error::Quota(_)
+            | Error::DiskFull(_) => {
                 warn!(ino, pid, "{name}: {error}");
             }
             Error::Denied(_)

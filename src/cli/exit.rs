@@ -66,9 +66,11 @@ impl Failure {
 /// The reason alone where the kind says nothing more to somebody at a terminal.
 fn sentence(error: &Error) -> String {
     match error {
-        Error::Invalid(text) | Error::Local(text) | Error::DiskFull(text) | Error::Denied(text) | Error::NotPermitted(text) => {
-            text.to_string()
-        }
+        Error::Invalid(text)
+        | Error::Local(text)
+        | Error::DiskFull(text)
+        | Error::Denied(text)
+        | Error::NotPermitted(text) => text.to_string(),
         error => error.to_string(),
     }
 }

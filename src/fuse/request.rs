@@ -55,6 +55,11 @@ impl Requests {
         Requests { runtime, patience: Patience { check: CALLER_CHECK, deadline } }
     }
 
+    /// Lets the caller start tasks.
+    pub(super) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.runtime.enter()
+    }
+
     /// Does `work` and hands the outcome to `reply`.
     pub(super) fn run<T: Send + 'static>(
         &self,

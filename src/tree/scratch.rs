@@ -63,7 +63,8 @@ fn is_mktemp(rest: &str) -> bool {
 /// `.NAME.XXXXXX` (rsync).
 fn is_hidden_scratch(rest: &str) -> bool {
     rest.rsplit_once('.').is_some_and(|(name, ending)| {
-        let is_swap = ending.len() == 3 && ending.starts_with("sw") && ending.ends_with(|c: char| c.is_ascii_lowercase());
+        let is_swap =
+            ending.len() == 3 && ending.starts_with("sw") && ending.ends_with(|c: char| c.is_ascii_lowercase());
         // A word of six letters would be as random: rsync's names have no dictionary, so none is asked.
         !name.is_empty() && (is_swap || is_random(ending, 6))
     })

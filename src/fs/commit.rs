@@ -13,8 +13,10 @@ use tracing::{debug, warn};
 
 use super::local::{Content, Fate, Local, Place, Plan, plan_commit, plan_retirement};
 use super::read::OpenFile;
+use super::spool::unnamed;
 use super::write::{PIECE, is_message_directory, show};
 use super::{Fs, Handle, Invalidation};
+use crate::account::prepare_upload;
 use crate::error::{Error, Result};
 use crate::imap::request::Upload;
 use crate::mail::flag::Flags;
@@ -113,7 +115,7 @@ impl Fs {
     }
 
     async fn append(self: &Arc<Self>, local: &Local, to: MailboxId) -> Result<Place> {
-        let upload = self.upload(local, Flags::default(), None).await?;
+        let upload = self.upload(local, None).await?;
         Ok((to, self.account.append(to, upload).await?))
     }
 
@@ -142,7 +144,7 @@ impl Fs {
             return Ok(at);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_secs()).ok());
-        let upload = self.upload(local, old.flags.clone(), now).await?;
+        let upload = self.upload(local, now).await?;
         let uid = self.account.replace(at, upload).await?;
         // Names and numbers of the old message mean the new one from here on.
         let new = (at.0, uid);
@@ -180,16 +182,16 @@ impl Fs {
         }
     }
 
-    /// The file as it is to be sent: `flags` and `date` count where the user set none.
-    async fn upload(self: &Arc<Self>, local: &Local, flags: Flags, date: Option<i64>) -> Result<Upload> {
+    /// The file as it is to be sent: `date` counts where the user set none. Errors: `Invalid` for what is no message.
+    async fn upload(self: &Arc<Self>, local: &Local, date: Option<i64>) -> Result<Upload> {
         let spool = self.spool(local).await?;
-        let facts = local.facts();
-        Ok(Upload {
-            file: Arc::clone(spool.file()),
-            octets: facts.size,
-            flags: facts.flags.clone().unwrap_or(flags),
-            internal_date: facts.date.or(date),
-        })
+        let (octets, flags, date) = {
+            let facts = local.facts();
+            (facts.size, facts.flags.clone().unwrap_or_default(), facts.date.or(date))
+        };
+        let (file, directory) = (Arc::clone(spool.file()), self.options.spool.clone());
+        let prepare = move || prepare_upload(file, octets, flags, date, || unnamed(&directory));
+        tokio::task::spawn_blocking(prepare).await.map_err(|error| Error::Local(error.to_string().into()))?
     }
 
     /// A file is this message now: its name goes on meaning it, and is listed no more.

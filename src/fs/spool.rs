@@ -108,6 +108,15 @@ impl Drop for Spool {
     }
 }
 
+/// An empty file that has no name: it is gone when it is closed.
+pub fn unnamed(directory: &Path) -> io::Result<File> {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = directory.join(format!("unnamed.{}-{number}", std::process::id()));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
 /// How many files earlier mounts left in `directory`: what no server took.
 pub fn leftovers(directory: &Path) -> usize {
     std::fs::read_dir(directory).map_or(0, |entries| entries.filter_map(io::Result::ok).count())

@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::tree::message_name::Names;
 use crate::tree::node::{Ino, MailboxId, Node};
 
+pub use read::Closer;
 pub use spool::leftovers;
 pub use write::NewAttr;
 

@@ -1,12 +1,12 @@
 //! create, open for writing, write, truncate and copy_file_range: all of it happens to a file on the local disk. When
 //! that becomes mail is told in `commit`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::getattr::{file, nanos};
 use super::local::{Content, Facts, Home, Local, Original, Place};
-use super::read::OpenFile;
+use super::read::{OpenFile, OpenLocal};
 use super::spool::Spool;
 use super::{Entry, Fs, Handle, Opened};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ pub struct NewAttr {
 
 impl Fs {
     /// Creates a file and opens it. Errors: `NotPermitted` where no file of that name can become mail, with the reason.
-    pub async fn create(self: &Arc<Self>, parent: Ino, name: &str) -> Result<(Entry, Opened)> {
+    pub async fn create(self: &Arc<Self>, parent: Ino, name: &str, pid: u32) -> Result<(Entry, Opened)> {
         let directory = self.node(parent)?;
         let home = self.home(directory, name)?;
         let (at, kind) = (home.directory, classify(name));
@@ -44,7 +44,7 @@ impl Fs {
         }
         // It came to be since the kernel looked.
         if let Some(node) = self.locals.named(at, name) {
-            let opened = self.open(node.pack(), true).await?;
+            let opened = self.open(node.pack(), true, pid).await?;
             return Ok((self.entry(node).await?, opened));
         }
         let mtime_nanos = nanos(SystemTime::now());
@@ -52,7 +52,7 @@ impl Fs {
         let node = self.locals.number().ok_or_else(|| Error::Local("too many files were created".into()))?;
         let local = self.locals.insert(Local::new(node, facts));
         self.locals.set_name(at, name, node);
-        Ok((local_entry(&local), self.open_local(local)))
+        Ok((local_entry(&local), self.open_local(local, pid)))
     }
 
     /// Where a file of this name in this directory would be.
@@ -73,7 +73,7 @@ impl Fs {
     }
 
     /// Opens a file of a message for writing: nothing happens until something is written.
-    pub(super) async fn open_to_overwrite(&self, ino: Ino) -> Result<Opened> {
+    pub(super) async fn open_to_overwrite(&self, ino: Ino, pid: u32) -> Result<Opened> {
         let Node::Entry(mailbox, uid, entry) = self.node(ino)? else {
             return Err(refused("this file tells of other things: it cannot be changed"));
         };
@@ -93,7 +93,7 @@ impl Fs {
             ..Facts::default()
         };
         let node = Node::unpack(ino).ok_or(Error::Stale)?;
-        Ok(self.open_local(self.locals.insert(Local::new(node, facts))))
+        Ok(self.open_local(self.locals.insert(Local::new(node, facts)), pid))
     }
 
     pub(super) async fn original(&self, place: Place) -> Result<Original> {
@@ -101,10 +101,11 @@ impl Fs {
         Ok(Original { place, reader })
     }
 
-    pub(super) fn open_local(&self, local: Arc<Local>) -> Opened {
+    pub(super) fn open_local(&self, local: Arc<Local>, pid: u32) -> Opened {
         local.facts().opens += 1;
         let handle = self.new_handle();
-        self.files().insert(handle, Arc::new(OpenFile::Local(local)));
+        let open = OpenLocal { local, opener: pid, early: Mutex::default() };
+        self.files().insert(handle, Arc::new(OpenFile::Local(open)));
         Opened { handle, invalidate: true, keep_cache: false }
     }
 
@@ -115,7 +116,7 @@ impl Fs {
 
     fn writable(&self, handle: Handle) -> Result<Arc<Local>> {
         match &*self.file(handle)? {
-            OpenFile::Local(local) => Ok(Arc::clone(local)),
+            OpenFile::Local(open) => Ok(Arc::clone(&open.local)),
             OpenFile::Reader { .. } => Err(Error::invalid("the file is not open for writing")),
         }
     }
@@ -233,7 +234,7 @@ impl Fs {
                 }
                 _ => None,
             },
-            OpenFile::Local(local) => match &*local.facts() {
+            OpenFile::Local(open) => match &*open.local.facts() {
                 Facts { content: Content::Message(original), size, .. } => Some((original.place, *size)),
                 _ => None,
             },

@@ -9,3 +9,4 @@ pub mod node;
 pub mod part_name;
 pub mod safe;
 pub mod views;
+pub mod writable;

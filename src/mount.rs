@@ -30,6 +30,9 @@ const MEMORY: usize = 32 * 1024 * 1024;
 /// How long those who still use an unmounted mount are served before the process ends.
 const BUSY_GRACE: Duration = Duration::from_secs(1);
 
+/// How long changes that are still under way hold up the end of the process.
+const CHANGES_GRACE: Duration = Duration::from_secs(30);
+
 /// What a mount is told.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -53,6 +56,8 @@ pub struct Options {
     pub read_only: bool,
     /// What happens to messages that are removed.
     pub deletion: account::Deletion,
+    /// Changes of messages are not waited for.
+    pub write_behind: bool,
     /// The connections.
     pub imap: imap::Options,
 }
@@ -82,7 +87,11 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
         started = start(&options) => started?,
         () = signals.end() => return Err(Error::Interrupted),
     };
-    let outcome = until_unmounted(fs, &options, ready, &mut signals).await;
+    let outcome = until_unmounted(Arc::clone(&fs), &options, ready, &mut signals).await;
+    // What fails now has been logged.
+    if tokio::time::timeout(CHANGES_GRACE, fs.settle()).await.is_err() {
+        tracing::warn!("changes that the server has not confirmed are left as they are");
+    }
     client.close().await;
     outcome
 }
@@ -104,7 +113,10 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
     };
     let account = Account::open(client.clone(), unasked, account).await?;
     let names = if options.uid_names { Names::Uid } else { Names::Full };
-    Ok((client, Fs::new(account, fs::Options { names, show_views: options.show_views })))
+    Ok((
+        client,
+        Fs::new(account, fs::Options { names, show_views: options.show_views, write_behind: options.write_behind }),
+    ))
 }
 
 /// Holds the kernel session. Leaving it, by an error too, unmounts.

@@ -286,6 +286,17 @@ impl Account {
         indexes.iter().filter_map(|index| index.counts()).map(|(_, count, _)| count as u64).sum()
     }
 
+    /// The messages with this UID that are known, with the mailbox of each; the server is not asked.
+    pub fn known(&self, uid: Uid) -> Vec<(MailboxId, Arc<Summary>)> {
+        let indexes: Vec<_> = self.table().mailboxes.indexes().cloned().collect();
+        indexes.iter().filter_map(|index| Some((index.id, index.get(uid)?))).collect()
+    }
+
+    /// A message of a mailbox, when it is known; the server is not asked.
+    pub fn known_at(&self, id: MailboxId, uid: Uid) -> Option<Arc<Summary>> {
+        self.index(id).ok()?.get(uid)
+    }
+
     fn index(&self, id: MailboxId) -> Result<Arc<Index>> {
         let table = self.table();
         let mailbox = table.mailboxes.get(id).ok_or(Error::Stale)?;

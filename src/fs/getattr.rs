@@ -14,7 +14,10 @@ const FILE_PERM: u16 = 0o600;
 impl Fs {
     /// The exact attributes of a node.
     pub async fn getattr(&self, ino: Ino) -> Result<Entry> {
-        self.entry(self.node(ino)?).await
+        let mut entry = self.entry(self.node(ino)?).await?;
+        // Whatever became of it, who holds it knows it by this number.
+        entry.attr.ino = ino;
+        Ok(entry)
     }
 
     /// The exact attributes of a node, and for how long they hold.

@@ -1,11 +1,17 @@
 //! THE SYSCALLS. One file per verb; knows nodes and names, the account and no kernel.
 
 mod alias;
+mod behind;
 mod changes;
+mod copying;
 mod getattr;
+mod local;
 mod lookup;
+mod mkdir;
 mod read;
 mod readdir;
+mod remove;
+mod rename;
 mod xattr;
 
 use std::collections::HashMap;
@@ -20,6 +26,9 @@ use crate::account::Account;
 use crate::error::{Error, Result};
 use crate::tree::message_name::Names;
 use crate::tree::node::{Ino, MailboxId, Node};
+
+pub use self::rename::Replace;
+pub use self::xattr::Setting;
 
 /// Directory or file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +116,8 @@ pub struct Options {
     pub names: Names,
     /// List the views as well.
     pub show_views: bool,
+    /// Nobody waits for changes of messages: see `fs::behind`.
+    pub write_behind: bool,
 }
 
 /// How long the kernel may believe a message's name: what others expunge is gone from there after that time at the
@@ -125,7 +136,11 @@ pub struct Fs {
     directories: Mutex<HashMap<Handle, Arc<readdir::OpenDirectory>>>,
     next_handle: AtomicU64,
     invalidations: Mutex<Option<mpsc::UnboundedReceiver<Invalidation>>>,
-    aliases: alias::Aliases,
+    invalidate: mpsc::UnboundedSender<Invalidation>,
+    aliases: Arc<alias::Aliases>,
+    behind: Arc<behind::Behind>,
+    copies: Arc<copying::Copies>,
+    hidden: Arc<remove::Hidden>,
 }
 
 impl Fs {
@@ -133,7 +148,8 @@ impl Fs {
     /// invalidations.
     pub fn new(account: Arc<Account>, options: Options) -> Arc<Self> {
         let (invalidate, invalidations) = mpsc::unbounded_channel();
-        changes::watch(&account, options, invalidate);
+        let aliases = Arc::default();
+        changes::watch(&account, options, Arc::clone(&aliases), invalidate.clone());
         Arc::new(Self {
             account,
             options,
@@ -141,7 +157,11 @@ impl Fs {
             directories: Mutex::default(),
             next_handle: AtomicU64::new(1),
             invalidations: Mutex::new(Some(invalidations)),
-            aliases: alias::Aliases::default(),
+            invalidate,
+            aliases,
+            behind: Arc::default(),
+            copies: Arc::default(),
+            hidden: Arc::default(),
         })
     }
 

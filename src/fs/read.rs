@@ -11,6 +11,7 @@ use crate::tree::views::format_table;
 /// An open file.
 #[derive(Debug)]
 pub struct OpenFile {
+    node: Node,
     reader: Reader,
 }
 
@@ -20,14 +21,15 @@ impl Fs {
         if write {
             return Err(Error::ReadOnly);
         }
-        let reader = match self.node(ino)? {
+        let node = self.node(ino)?;
+        let reader = match node {
             Node::AccountView(AccountView::Status) => Reader::text(self.account.status().as_bytes().to_vec()),
             Node::MailboxView(id, MailboxView::Table) => Reader::text(self.table(id).await?),
             Node::Entry(id, uid, entry) => self.account.open_entry(id, uid, entry).await?,
             _ => return Err(Error::IsDirectory),
         };
         let handle = self.new_handle();
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(OpenFile { reader }));
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(OpenFile { node, reader }));
         Ok(Opened { handle, invalidate: false })
     }
 
@@ -35,7 +37,19 @@ impl Fs {
     pub async fn read(&self, handle: Handle, offset: u64, size: u32) -> Result<Bytes> {
         let file = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned();
         let file = file.ok_or(Error::Stale)?;
-        self.account.read(&file.reader, offset, size).await
+        match (self.account.read(&file.reader, offset, size).await, self.aliases.resolve(file.node)) {
+            // It was moved while it was open: it is read where it is.
+            (Err(Error::Stale | Error::NotFound), node @ Node::Entry(id, uid, entry)) if node != file.node => {
+                let reader = self.account.open_entry(id, uid, entry).await?;
+                let moved = Arc::new(OpenFile { node, reader });
+                // Unless it was closed meanwhile.
+                if let Some(open) = self.files.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&handle) {
+                    *open = Arc::clone(&moved);
+                }
+                self.account.read(&moved.reader, offset, size).await
+            }
+            (outcome, _) => outcome,
+        }
     }
 
     /// Closes a file.
@@ -45,7 +59,7 @@ impl Fs {
 
     /// The content of `.messages.tsv`.
     pub(super) async fn table(&self, id: MailboxId) -> Result<Bytes> {
-        let messages = self.account.messages(id).await?;
+        let messages = self.shown(id).await?;
         let names: Vec<String> = messages.iter().map(|m| self.options.names.format(m)).collect();
         Ok(format_table(names.iter().map(String::as_str).zip(messages.iter().map(|m| &**m))).into())
     }

@@ -47,7 +47,7 @@ impl Fs {
         let (parent, content) = match node {
             Node::Root | Node::Mailbox(_) => self.open_mailbox(node).await?,
             Node::MailboxView(id, MailboxView::Eml) => {
-                let messages = self.account.messages(id).await?;
+                let messages = self.shown(id).await?;
                 (self.mailbox_node(Some(id)), Content::Eml { mailbox: id, messages })
             }
             Node::Entry(id, uid, entry) => {
@@ -61,7 +61,8 @@ impl Fs {
                     _ => Node::Entry(id, uid, info.parent),
                 };
                 let children = message.entries.children(entry).into_iter();
-                let entries = children.filter(|e| e.listed || self.options.show_views).map(|e| e.id).collect();
+                let listed = children.filter(|e| e.listed || self.options.show_views).map(|e| e.id);
+                let entries = listed.filter(|entry| !self.is_out_of_sight((id, uid), *entry)).collect();
                 (parent, Content::Message { message, entries })
             }
             Node::AccountView(AccountView::Control) => (Node::Root, Content::Control),
@@ -78,7 +79,7 @@ impl Fs {
         let holder = || mailbox.filter(|id| self.account.has_messages(*id).unwrap_or(true));
         let early = async {
             match holder() {
-                Some(id) => self.account.messages(id).await.ok(),
+                Some(id) => self.shown(id).await.ok(),
                 None => None,
             }
         };
@@ -88,7 +89,7 @@ impl Fs {
         let messages = match (holder(), early) {
             (None, _) => Vec::new(),
             (Some(_), Some(messages)) => messages,
-            (Some(id), None) => match self.account.messages(id).await {
+            (Some(id), None) => match self.shown(id).await {
                 // A mailbox that may be seen but not read is a way to those below it.
                 Err(Error::Denied(_)) if !self.account.children(mailbox).is_empty() => Vec::new(),
                 messages => messages?,
@@ -119,7 +120,7 @@ impl Fs {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         for at in start..directory.content.len().saturating_add(2).min(start.saturating_add(max)) {
             let (name, entry) = match at {
-                0 => (".".to_owned(), self.entry(directory.node).await?),
+                0 => (".".to_owned(), self.entry(self.aliases.resolve(directory.node)).await?),
                 1 => ("..".to_owned(), self.entry(directory.parent).await?),
                 _ => match self.entry_at(&directory.content, at - 2).await {
                     Ok(found) => found,

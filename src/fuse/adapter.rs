@@ -2,7 +2,7 @@
 //!
 //! What is absent is absent on purpose. With `default_permissions` the kernel checks rights itself (ACCESS); nothing
 //! opens for writing yet, so WRITE, FALLOCATE and COPY_FILE_RANGE do not come; inode numbers are computed, so FORGET
-//! has nothing to do; file locks stay local to the kernel.
+//! has nothing to do; file locks stay local to the kernel. On a read-only mount the kernel refuses what changes mail.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,16 +11,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig,
-    LockOwner, Notifier, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
-    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyXattr, Request, TimeOrNow,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
+    Notifier, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyPoll, ReplyStatfs, ReplyXattr, Request, TimeOrNow,
 };
 
 use super::attr::{Look, file_type};
 use super::busy::Busy;
-use super::names::{NAME_MAX, attribute, component};
+use super::names::{NAME_MAX, attribute, component, replace, setting};
 use super::notify;
+use super::reply::{self, Answer, GENERATION};
 use super::request::{Call, Requests};
 use crate::error::Result;
 use crate::fs::{Fs, Handle};
@@ -51,9 +52,6 @@ const ENTRIES_PLUS: usize = 144;
 /// Octets in a block of statfs.
 const BLOCK: u32 = 4096;
 
-/// Inode numbers are never used again for something else.
-const GENERATION: Generation = Generation(0);
-
 /// The callbacks.
 #[derive(Debug)]
 pub(super) struct Adapter {
@@ -75,24 +73,38 @@ impl Adapter {
         request: &Request,
         (name, ino): (&'static str, INodeNo),
         work: impl FnOnce(Arc<Fs>) -> W,
-        reply: impl FnOnce(std::result::Result<T, Errno>) + Send + 'static,
+        reply: impl FnOnce(Answer<T>) + Send + 'static,
     ) {
         self.requests.run(call(name, request, ino), work(self.fs.clone()), reply);
+    }
+
+    /// The same for a request that names something of an inode, which the kernel has locked meanwhile.
+    fn answer_named<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        request: &Request,
+        about: (&'static str, INodeNo),
+        name: Answer<String>,
+        work: impl FnOnce(Arc<Fs>, String) -> W,
+        reply: impl FnOnce(Answer<T>) + Send + 'static,
+    ) {
+        let name = match name {
+            Ok(name) => name,
+            Err(errno) => return reply(Err(errno)),
+        };
+        let underway = self.busy.begin(Ino(about.1.0));
+        let work = move |fs| {
+            let work = work(fs, name);
+            async move {
+                let _underway = underway;
+                work.await
+            }
+        };
+        self.answer(request, about, work, reply);
     }
 }
 
 fn call(name: &'static str, request: &Request, ino: INodeNo) -> Call {
     Call { name, ino: ino.0, pid: request.pid() }
-}
-
-/// Answers getxattr(2) and listxattr(2): `size` 0 asks for the length.
-fn reply_sized(reply: ReplyXattr, size: u32, answer: std::result::Result<Vec<u8>, Errno>) {
-    match answer {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(errno) => reply.error(errno),
-    }
 }
 
 impl Filesystem for Adapter {
@@ -109,19 +121,8 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = match component(name) {
-            Ok(name) => name,
-            Err(errno) => return reply.error(errno),
-        };
-        let (look, underway) = (self.look, self.busy.begin(Ino(parent.0)));
-        let work = move |fs: Arc<Fs>| async move {
-            let _underway = underway;
-            fs.lookup(Ino(parent.0), &name).await
-        };
-        self.answer(request, ("lookup", parent), work, move |answer| match answer {
-            Ok(entry) => reply.entry_with_ttls(&entry.attr_ttl, &entry.entry_ttl, &look.attr(&entry.attr), GENERATION),
-            Err(errno) => reply.error(errno),
-        });
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.lookup(Ino(parent.0), &name).await };
+        self.answer_named(request, ("lookup", parent), component(name), work, reply::entry(reply, self.look));
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
@@ -259,8 +260,9 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn fsyncdir(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        reply.ok();
+    fn fsyncdir(&self, request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        let work = move |fs: Arc<Fs>| async move { fs.settle().await };
+        self.answer(request, ("fsyncdir", ino), work, reply::empty(reply));
     }
 
     fn statfs(&self, request: &Request, ino: INodeNo, reply: ReplyStatfs) {
@@ -272,12 +274,9 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let name = match attribute(name) {
-            Ok(name) => name,
-            Err(errno) => return reply.error(errno),
-        };
-        let work = move |fs: Arc<Fs>| async move { fs.getxattr(Ino(ino.0), &name).await };
-        self.answer(request, ("getxattr", ino), work, move |answer| reply_sized(reply, size, answer));
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.getxattr(Ino(ino.0), &name).await };
+        let reply = move |answer| reply::sized(reply, size, answer);
+        self.answer_named(request, ("getxattr", ino), attribute(name), work, reply);
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
@@ -285,27 +284,28 @@ impl Filesystem for Adapter {
             let names = fs.listxattr(Ino(ino.0)).await?;
             Ok(names.into_iter().flat_map(|name| name.into_bytes().into_iter().chain([0])).collect())
         };
-        self.answer(request, ("listxattr", ino), work, move |answer| reply_sized(reply, size, answer));
+        self.answer(request, ("listxattr", ino), work, move |answer| reply::sized(reply, size, answer));
     }
 
     fn setxattr(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         name: &OsStr,
-        _value: &[u8],
-        _flags: i32,
+        value: &[u8],
+        flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(attribute(name).err().unwrap_or(Errno::EROFS));
+        let (value, how) = (value.to_vec(), setting(flags));
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.setxattr(Ino(ino.0), &name, &value, how).await };
+        self.answer_named(request, ("setxattr", ino), attribute(name), work, reply::empty(reply));
     }
 
-    fn removexattr(&self, _request: &Request, _ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply.error(attribute(name).err().unwrap_or(Errno::EROFS));
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.removexattr(Ino(ino.0), &name).await };
+        self.answer_named(request, ("removexattr", ino), attribute(name), work, reply::empty(reply));
     }
-
-    // What changes mail: nothing does yet.
 
     fn setattr(
         &self,
@@ -341,29 +341,41 @@ impl Filesystem for Adapter {
         reply.error(Errno::EROFS);
     }
 
-    fn mkdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.mkdir(Ino(parent.0), &name).await };
+        self.answer_named(request, ("mkdir", parent), component(name), work, reply::entry(reply, self.look));
     }
 
-    fn unlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.unlink(Ino(parent.0), &name).await };
+        self.answer_named(request, ("unlink", parent), component(name), work, reply::empty(reply));
     }
 
-    fn rmdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.rmdir(Ino(parent.0), &name).await };
+        self.answer_named(request, ("rmdir", parent), component(name), work, reply::empty(reply));
     }
 
     fn rename(
         &self,
-        _request: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _to_parent: INodeNo,
-        _to_name: &OsStr,
-        _flags: RenameFlags,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        to: INodeNo,
+        to_name: &OsStr,
+        flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::EROFS);
+        let to_name = match component(to_name) {
+            Ok(name) => name,
+            Err(errno) => return reply.error(errno),
+        };
+        let underway = self.busy.begin(Ino(to.0));
+        let work = move |fs: Arc<Fs>, name: String| async move {
+            let _underway = underway;
+            fs.rename(Ino(parent.0), &name, Ino(to.0), &to_name, replace(flags)).await
+        };
+        self.answer_named(request, ("rename", parent), component(name), work, reply::empty(reply));
     }
 
     // What mail has not: devices and links.

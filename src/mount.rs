@@ -88,10 +88,7 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
         () = signals.end() => return Err(Error::Interrupted),
     };
     let outcome = until_unmounted(Arc::clone(&fs), &options, ready, &mut signals).await;
-    // What fails now has been logged.
-    if tokio::time::timeout(CHANGES_GRACE, fs.settle()).await.is_err() {
-        tracing::warn!("changes that the server has not confirmed are left as they are");
-    }
+    fs.finish(CHANGES_GRACE).await;
     client.close().await;
     outcome
 }
@@ -113,10 +110,7 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
     };
     let account = Account::open(client.clone(), unasked, account).await?;
     let names = if options.uid_names { Names::Uid } else { Names::Full };
-    Ok((
-        client,
-        Fs::new(account, fs::Options { names, show_views: options.show_views, write_behind: options.write_behind }),
-    ))
+    Ok((client, Fs::new(account, fs::Options { names, show_views: options.show_views })))
 }
 
 /// Holds the kernel session. Leaving it, by an error too, unmounts.

@@ -36,7 +36,7 @@ use crate::mail::section::Section;
 use crate::mail::uid::Uid;
 use crate::tree::node::{EntryId, MailboxId};
 
-pub use self::change::{Deletion, Place};
+pub use self::change::{Deletion, Landing, Place};
 pub use self::info::Quota;
 pub use self::mailboxes::Mailbox;
 pub use self::message::Message;
@@ -290,11 +290,6 @@ impl Account {
     pub fn known(&self, uid: Uid) -> Vec<(MailboxId, Arc<Summary>)> {
         let indexes: Vec<_> = self.table().mailboxes.indexes().cloned().collect();
         indexes.iter().filter_map(|index| Some((index.id, index.get(uid)?))).collect()
-    }
-
-    /// A message of a mailbox, when it is known; the server is not asked.
-    pub fn known_at(&self, id: MailboxId, uid: Uid) -> Option<Arc<Summary>> {
-        self.index(id).ok()?.get(uid)
     }
 
     fn index(&self, id: MailboxId) -> Result<Arc<Index>> {

@@ -2,7 +2,6 @@
 
 use super::{Entry, Fs};
 use crate::error::{Error, Result};
-use crate::mail::envelope::Summary;
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
 use crate::tree::part_name::RAW;
 use crate::tree::views::{is_litter, parse_eml_name};
@@ -11,6 +10,9 @@ impl Fs {
     /// The entry of this name in a directory. Errors: `NotFound`, `NotDirectory`, `Stale`, and what the server says.
     pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Entry> {
         let node = self.node(parent)?;
+        if let Some(given) = self.lookup_given(node.pack(), name).await {
+            return given;
+        }
         if let Some(mailbox) = self.mailbox_of(node) {
             return self.lookup_in_mailbox(node, mailbox, name).await;
         }
@@ -19,10 +21,10 @@ impl Fs {
                 let view = AccountView::in_control(name).ok_or(Error::NotFound)?;
                 self.entry(Node::AccountView(view)).await
             }
-            Node::MailboxView(mailbox, MailboxView::Eml) => match parse_eml_name(name) {
-                Some(message) => self.lookup_message(parent, mailbox, message, name, EntryId::RAW).await,
-                None => self.lookup_given(parent, name).await.unwrap_or(Err(Error::NotFound)),
-            },
+            Node::MailboxView(mailbox, MailboxView::Eml) => {
+                let name = parse_eml_name(name).ok_or(Error::NotFound)?;
+                self.lookup_message(mailbox, name, EntryId::RAW).await
+            }
             // The message as it is needs no structure: it can be read where the server does not tell one.
             Node::Entry(mailbox, uid, EntryId::DIRECTORY)
                 if name == RAW && !self.is_out_of_sight((mailbox, uid), EntryId::RAW) =>
@@ -58,11 +60,8 @@ impl Fs {
                 return self.entry(Node::MailboxView(id, view)).await;
             }
             if self.options.names.parse(name).is_some() {
-                return self.lookup_message(node.pack(), id, name, name, EntryId::DIRECTORY).await;
+                return self.lookup_message(id, name, EntryId::DIRECTORY).await;
             }
-        }
-        if let Some(given) = self.lookup_given(node.pack(), name).await {
-            return given;
         }
         if !is_litter(name) {
             self.account.refresh_mailboxes().await?;
@@ -73,28 +72,10 @@ impl Fs {
         Err(Error::NotFound)
     }
 
-    /// The message with this spelling; else what was given the name `as_asked` in the directory. What is known of both is
-    /// looked at first: the server is asked only about names that mean nothing yet.
-    async fn lookup_message(
-        &self,
-        directory: Ino,
-        mailbox: MailboxId,
-        spelling: &str,
-        as_asked: &str,
-        entry: EntryId,
-    ) -> Result<Entry> {
-        let Some(uid) = self.options.names.parse(spelling) else {
-            return self.lookup_given(directory, as_asked).await.unwrap_or(Err(Error::NotFound));
-        };
-        let is_it = |summary: &Summary| self.options.names.format(summary) == spelling;
-        let summary = match self.account.known_at(mailbox, uid) {
-            Some(summary) if is_it(&summary) => summary,
-            _ => match self.lookup_given(directory, as_asked).await {
-                Some(given) => return given,
-                None => self.account.summary(mailbox, uid).await?,
-            },
-        };
-        if !is_it(&summary) || self.is_leaving(directory, (mailbox, uid)) {
+    async fn lookup_message(&self, mailbox: MailboxId, name: &str, entry: EntryId) -> Result<Entry> {
+        let uid = self.options.names.parse(name).ok_or(Error::NotFound)?;
+        let summary = self.account.summary(mailbox, uid).await?;
+        if self.options.names.format(&summary) != name || !self.account.is_shown(mailbox, uid) {
             return Err(Error::NotFound);
         }
         Ok(self.message_entry(mailbox, &summary, entry))

@@ -54,9 +54,7 @@ impl Fs {
         let uid = self.options.names.parse(name).ok_or(Error::NotFound)?;
         let mut known = self.account.known(uid);
         known.retain(|(_, summary)| self.options.names.format(summary) == name);
-        let from = the_one(&known)?;
-        let from = self.turn(Node::message(from.0, from.1)).await?;
-        let copy = (to, self.account.copy_message(from, to).await?);
+        let copy = (to, self.account.copy_message(the_one(&known)?, to).await?);
         let node = Node::message(copy.0, copy.1);
         self.copies.begin(copy);
         self.aliases.set_name(directory, name, node);

@@ -1,7 +1,6 @@
 //! THE SYSCALLS. One file per verb; knows nodes and names, the account and no kernel.
 
 mod alias;
-mod behind;
 mod changes;
 mod copying;
 mod getattr;
@@ -116,8 +115,6 @@ pub struct Options {
     pub names: Names,
     /// List the views as well.
     pub show_views: bool,
-    /// Nobody waits for changes of messages: see `fs::behind`.
-    pub write_behind: bool,
 }
 
 /// How long the kernel may believe a message's name: what others expunge is gone from there after that time at the
@@ -138,7 +135,6 @@ pub struct Fs {
     invalidations: Mutex<Option<mpsc::UnboundedReceiver<Invalidation>>>,
     invalidate: mpsc::UnboundedSender<Invalidation>,
     aliases: Arc<alias::Aliases>,
-    behind: Arc<behind::Behind>,
     copies: Arc<copying::Copies>,
     hidden: Arc<remove::Hidden>,
 }
@@ -159,7 +155,6 @@ impl Fs {
             invalidations: Mutex::new(Some(invalidations)),
             invalidate,
             aliases,
-            behind: Arc::default(),
             copies: Arc::default(),
             hidden: Arc::default(),
         })
@@ -179,6 +174,23 @@ impl Fs {
             free: quota.map_or(0, |q| blocks(q.limit.saturating_sub(q.used))),
             files: self.account.known_messages(),
         })
+    }
+
+    /// Waits for all changes of messages that are under way. The error of the first that failed since somebody was told of
+    /// one.
+    pub async fn fsyncdir(&self) -> Result<()> {
+        self.account.settle_changes().await
+    }
+
+    /// The same for so long at the most, when the mount ends; what was not done is logged.
+    pub async fn finish(&self, within: Duration) {
+        self.account.finish_changes(within).await;
+    }
+
+    /// Makes the kernel forget something.
+    fn invalidate(&self, what: Invalidation) {
+        // A closed channel: nobody is mounted any more.
+        let _ = self.invalidate.send(what);
     }
 
     /// What an inode number means now.

@@ -47,7 +47,7 @@ impl Fs {
         let (parent, content) = match node {
             Node::Root | Node::Mailbox(_) => self.open_mailbox(node).await?,
             Node::MailboxView(id, MailboxView::Eml) => {
-                let messages = self.shown(id).await?;
+                let messages = self.account.messages(id).await?;
                 (self.mailbox_node(Some(id)), Content::Eml { mailbox: id, messages })
             }
             Node::Entry(id, uid, entry) => {
@@ -79,7 +79,7 @@ impl Fs {
         let holder = || mailbox.filter(|id| self.account.has_messages(*id).unwrap_or(true));
         let early = async {
             match holder() {
-                Some(id) => self.shown(id).await.ok(),
+                Some(id) => self.account.messages(id).await.ok(),
                 None => None,
             }
         };
@@ -89,7 +89,7 @@ impl Fs {
         let messages = match (holder(), early) {
             (None, _) => Vec::new(),
             (Some(_), Some(messages)) => messages,
-            (Some(id), None) => match self.shown(id).await {
+            (Some(id), None) => match self.account.messages(id).await {
                 // A mailbox that may be seen but not read is a way to those below it.
                 Err(Error::Denied(_)) if !self.account.children(mailbox).is_empty() => Vec::new(),
                 messages => messages?,

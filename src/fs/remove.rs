@@ -9,7 +9,6 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
-use super::behind::Meanwhile;
 use super::{Fs, Invalidation};
 use crate::account::Place;
 use crate::error::{Error, Result};
@@ -118,8 +117,6 @@ impl Fs {
             node @ Node::Entry(..) => self.hide(parent, name, node),
             Node::Mailbox(id) => {
                 self.check_not_inbox(id, "removed")?;
-                // Its messages may be on their way out.
-                self.quiet(id).await;
                 self.account.delete_mailbox(id).await
             }
             _ => Err(Error::NotPermitted("a view cannot be removed".into())),
@@ -133,24 +130,18 @@ impl Fs {
     }
 
     async fn remove_message(&self, parent: Ino, name: &str, node: Node) -> Result<()> {
-        let at = self.turn(node).await?;
-        let (account, aliases, tell) = (Arc::clone(&self.account), Arc::clone(&self.aliases), self.invalidate.clone());
-        let (hidden, copies) = (Arc::clone(&self.hidden), Arc::clone(&self.copies));
-        let removed = (parent, name.to_owned());
-        self.carry_out(at, Meanwhile::Gone, async move {
-            account.remove_message(at).await?;
-            hidden.end(at);
-            copies.end(at);
-            for key in aliases.names_of(at.0, at.1) {
-                aliases.remove_name(key.0, &key.1);
-                // The kernel itself forgets the name that was removed.
-                if key != removed {
-                    let _ = tell.send(Invalidation::Entry(key.0, key.1));
-                }
+        let Node::Entry(mailbox, uid, _) = node else { return Err(Error::Stale) };
+        let at = (mailbox, uid);
+        self.account.remove_message(at).await?;
+        self.hidden.end(at);
+        self.copies.end(at);
+        for (directory, given) in self.aliases.names_of(mailbox, uid) {
+            // The kernel itself forgets the name that was removed.
+            if (directory, &*given) != (parent, name) {
+                self.invalidate(Invalidation::Entry(directory, given));
             }
-            Ok(())
-        })
-        .await
+        }
+        Ok(())
     }
 
     /// INBOX is where mail arrives: it stays.
@@ -167,9 +158,9 @@ impl Fs {
         self.hidden.is_hidden(at, entry) || self.copies.is_absent(at, entry)
     }
 
-    /// Is this message, under a name in `directory`, on its way out of there?
+    /// Is this message out of sight under its names in `directory`: on its way out, or removed by a flag alone?
     pub(super) fn is_leaving(&self, directory: Ino, at: Place) -> bool {
-        self.behind.is_gone(at) && self.directories_of(at.0).contains(&directory)
+        self.directories_of(at.0).contains(&directory) && !self.account.is_shown(at.0, at.1)
     }
 
     /// The directories that show the messages of a mailbox.

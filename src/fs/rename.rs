@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use super::behind::Meanwhile;
 use super::{Fs, Invalidation};
+use crate::account::Place;
 use crate::error::{Error, Result};
+use crate::mail::uid::Uid;
 use crate::tree::node::{EntryId, Ino, MailboxId, MailboxView, Node};
 
 /// How a name that is taken is met.
@@ -85,7 +86,14 @@ fn plan_rename(what: What, from: Option<MailboxId>, to: Where, same_name: bool, 
 impl Fs {
     /// Renames or moves. Errors: `NotFound`, `Exists`, `NotEmpty`, `Busy` for INBOX, `Invalid`, `NotPermitted` for what
     /// cannot be renamed so, and what the server says.
-    pub async fn rename(&self, parent: Ino, name: &str, to: Ino, to_name: &str, replace: Replace) -> Result<()> {
+    pub async fn rename(
+        self: &Arc<Self>,
+        parent: Ino,
+        name: &str,
+        to: Ino,
+        to_name: &str,
+        replace: Replace,
+    ) -> Result<()> {
         if replace == Replace::Exchange {
             return Err(Error::invalid("two names cannot change places"));
         }
@@ -149,50 +157,85 @@ impl Fs {
             }
             above = self.account.mailbox(mailbox)?.parent;
         }
-        self.quiet(id).await;
         self.account.rename_mailbox(id, parent, name).await?;
         for directory in [directories.0, directories.1] {
-            let _ = self.invalidate.send(Invalidation::Data(directory.pack()));
+            self.invalidate(Invalidation::Data(directory.pack()));
         }
         Ok(())
     }
 
-    async fn move_message(&self, node: Node, from: (Ino, &str), to: MailboxId, name: (Ino, &str)) -> Result<()> {
-        let at = self.turn(node).await?;
-        let Node::Entry(_, _, entry) = node else { return Err(Error::Stale) };
-        let (account, aliases, tell) = (Arc::clone(&self.account), Arc::clone(&self.aliases), self.invalidate.clone());
-        let left = self.directories_of(at.0);
-        let moved = (from.0, from.1.to_owned());
-        let (directory, name) = (name.0, name.1.to_owned());
-        if self.options.write_behind {
-            // Until it is there it is read where it was.
-            aliases.set_name(directory, &name, Node::Entry(at.0, at.1, entry));
-        }
-        self.carry_out(at, Meanwhile::Gone, async move {
-            match account.move_message(at, to).await {
-                Ok(uid) => {
-                    for key in aliases.forget(at, &left) {
-                        // What the kernel itself has moved is not to be touched.
-                        if key != moved {
-                            let _ = tell.send(Invalidation::Entry(key.0, key.1));
-                        }
-                    }
-                    aliases.moved(at, (to, uid));
-                    aliases.set_name(directory, &name, Node::Entry(to, uid, entry));
-                    let _ = tell.send(Invalidation::Data(directory));
-                    Ok(())
-                }
-                Err(error) => {
-                    if aliases.name(directory, &name) == Some(Node::Entry(at.0, at.1, entry)) {
-                        aliases.remove_name(directory, &name);
-                        let _ = tell.send(Invalidation::Entry(directory, name));
-                    }
-                    Err(error)
-                }
+    /// Moves a message. It answers to the name at once; while it is on its way, it is read where it was.
+    async fn move_message(
+        self: &Arc<Self>,
+        node: Node,
+        from: (Ino, &str),
+        to: MailboxId,
+        name: (Ino, &str),
+    ) -> Result<()> {
+        let Node::Entry(mailbox, uid, entry) = node else { return Err(Error::Stale) };
+        let fs = Arc::clone(self);
+        let journey = Journey {
+            at: (mailbox, uid),
+            entry,
+            to,
+            left: (from.0, from.1.to_owned()),
+            name: (name.0, name.1.to_owned()),
+        };
+        // Who stops waiting does not keep the names from following.
+        let moving = tokio::spawn(async move {
+            let landing = fs.account.move_message_soon(journey.at, to).await?;
+            if let Some(landed) = landing.now() {
+                return landed.map(|uid| fs.arrive(&journey, uid));
             }
-        })
-        .await
+            fs.aliases.set_name(journey.name.0, &journey.name.1, node);
+            tokio::spawn(async move {
+                match landing.uid().await {
+                    Ok(uid) => fs.arrive(&journey, uid),
+                    Err(_) => fs.come_back(journey, node),
+                }
+            });
+            Ok(())
+        });
+        moving.await.map_err(|error| Error::Local(error.to_string().into()))?
     }
+
+    /// A message is where it was moved to.
+    fn arrive(&self, journey: &Journey, uid: Uid) {
+        for (directory, name) in self.aliases.forget(journey.at, &self.directories_of(journey.at.0)) {
+            // What the kernel itself has moved is not to be touched.
+            if (directory, &name) != (journey.left.0, &journey.left.1) {
+                self.invalidate(Invalidation::Entry(directory, name));
+            }
+        }
+        self.aliases.moved(journey.at, (journey.to, uid));
+        let (directory, name) = &journey.name;
+        self.aliases.set_name(*directory, name, Node::Entry(journey.to, uid, journey.entry));
+        self.invalidate(Invalidation::Data(*directory));
+    }
+
+    /// A message could not be moved after all: it is where it was.
+    fn come_back(&self, journey: Journey, node: Node) {
+        let (directory, name) = journey.name;
+        if self.aliases.name(directory, &name) == Some(node) {
+            self.aliases.remove_name(directory, &name);
+        }
+        self.invalidate(Invalidation::Entry(directory, name));
+        self.invalidate(Invalidation::Data(directory));
+        self.invalidate(Invalidation::Data(journey.left.0));
+    }
+}
+
+/// A message that is being moved.
+#[derive(Debug)]
+struct Journey {
+    at: Place,
+    /// What of it the name was, and will be: its directory or its file.
+    entry: EntryId,
+    to: MailboxId,
+    /// The directory and the name that it had.
+    left: (Ino, String),
+    /// Those that it gets.
+    name: (Ino, String),
 }
 
 /// What a node is, found in the directory `parent`, and the mailbox it is in.

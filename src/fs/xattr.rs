@@ -1,10 +1,7 @@
 //! getxattr, listxattr, setxattr and removexattr: what is known of a mailbox, a message, a part, and what of it the user
 //! may change. Of messages it comes from memory; rights and quota of a mailbox are asked for when their name is.
 
-use std::sync::Arc;
-
 use super::Fs;
-use super::behind::Meanwhile;
 use crate::error::{Error, Result};
 use crate::mail::flag::Flags;
 use crate::tree::attributes::{Attributes, mailbox_attributes, message_attributes, part_attributes};
@@ -78,8 +75,7 @@ impl Fs {
             let is_copy = writable::access(name) == Access::ReadOnly && self.copies.is_underway((mailbox, uid));
             return if is_copy { Ok(()) } else { Err(fixed(name)) };
         }
-        let at = self.turn(node).await?;
-        let known = self.account.summary(at.0, at.1).await?.flags.clone();
+        let known = self.account.summary(mailbox, uid).await?.flags.clone();
         let (set, clear) = match value {
             Some(value) if name == FLAGS => writable::parse_flags(text(value)?, &known)?,
             Some(value) => writable::parse_tags(text(value)?, &known)?,
@@ -89,11 +85,7 @@ impl Fs {
         if set.is_empty() && clear.is_empty() {
             return Ok(());
         }
-        let kept = known.without(&clear);
-        let flags = Flags::from_wire(kept.iter().chain(set.iter()).map(str::as_bytes));
-        let account = Arc::clone(&self.account);
-        let work = async move { account.change_flags(at, set, clear).await };
-        self.carry_out(at, Meanwhile::Flags(flags), work).await
+        self.account.change_flags((mailbox, uid), set, clear).await
     }
 
     async fn change_mailbox_attribute(&self, id: MailboxId, name: &str, value: Option<&[u8]>) -> Result<()> {
@@ -128,13 +120,7 @@ impl Fs {
         }
         let Node::Entry(id, uid, entry) = node else { return Ok(Attributes::new()) };
         let place = self.account.place(id)?;
-        let of_message = || async {
-            let mut summary = self.account.summary(id, uid).await?;
-            if let Some(flags) = self.behind.flags((id, uid)) {
-                Arc::make_mut(&mut summary).flags = flags;
-            }
-            Ok(message_attributes(&summary, &place.origin()))
-        };
+        let of_message = || async { Ok(message_attributes(&*self.account.summary(id, uid).await?, &place.origin())) };
         if entry == EntryId::DIRECTORY {
             return of_message().await;
         }

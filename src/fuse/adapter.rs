@@ -261,7 +261,7 @@ impl Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        let work = move |fs: Arc<Fs>| async move { fs.settle().await };
+        let work = move |fs: Arc<Fs>| async move { fs.fsyncdir().await };
         self.answer(request, ("fsyncdir", ino), work, reply::empty(reply));
     }
 

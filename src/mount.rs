@@ -1,12 +1,14 @@
 //! The composition root: runtime, account, file system, kernel session, signals, and the order of shutdown.
 //!
 //! Up: connect and log in, open the account, mount, tell that we are ready. Down, whether by a signal or because
-//! somebody unmounted: the kernel session first, so that no new request comes; then the connections, with LOGOUT.
+//! somebody unmounted: the kernel session first, so that no new request comes; then what was written is sent; then the
+//! connections, with LOGOUT.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcetera::BaseStrategy;
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -30,7 +32,10 @@ const MEMORY: usize = 32 * 1024 * 1024;
 /// How long those who still use an unmounted mount are served before the process ends.
 const BUSY_GRACE: Duration = Duration::from_secs(1);
 
-/// How long changes that are still under way hold up the end of the process.
+/// How long what is still being sent may hold up the end of the process. What is not there by then stays on disk.
+const COMMIT_GRACE: Duration = Duration::from_secs(60);
+
+/// How long changes that are still under way hold it up.
 const CHANGES_GRACE: Duration = Duration::from_secs(30);
 
 /// What a mount is told.
@@ -88,6 +93,9 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
         () = signals.end() => return Err(Error::Interrupted),
     };
     let outcome = until_unmounted(Arc::clone(&fs), &options, ready, &mut signals).await;
+    if tokio::time::timeout(COMMIT_GRACE, fs.settle()).await.is_err() {
+        fs.abandon();
+    }
     fs.finish(CHANGES_GRACE).await;
     client.close().await;
     outcome
@@ -110,7 +118,20 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
     };
     let account = Account::open(client.clone(), unasked, account).await?;
     let names = if options.uid_names { Names::Uid } else { Names::Full };
-    Ok((client, Fs::new(account, fs::Options { names, show_views: options.show_views })))
+    let spool = spool_directory();
+    match fs::leftovers(&spool) {
+        0 => {}
+        n => tracing::warn!("{n} files that no server took are in {}", spool.display()),
+    }
+    Ok((client, Fs::new(account, fs::Options { names, show_views: options.show_views, spool })))
+}
+
+/// Where files are while they are being written: they outlive a crash there, unlike in a temporary directory.
+fn spool_directory() -> PathBuf {
+    match etcetera::base_strategy::Xdg::new() {
+        Ok(base) => base.cache_dir().join("imapfs/spool"),
+        Err(_) => std::env::temp_dir().join(format!("imapfs-{}", fuse::current_ids().0)),
+    }
 }
 
 /// Holds the kernel session. Leaving it, by an error too, unmounts.

@@ -22,8 +22,9 @@ use imap_codec::imap_types::search::SearchKey;
 use imap_codec::imap_types::sequence::SequenceSet;
 use imap_codec::imap_types::status::StatusDataItemName;
 use imap_codec::{CommandCodec, ResponseCodec};
-use imapfs::imap::command::{Dialect, Literals, lines};
+use imapfs::imap::command::{Dialect, lines};
 use imapfs::imap::frame::{Framer, Limits};
+use imapfs::imap::line::{Chunk, Line, Literals, Octets};
 use imapfs::imap::response::{Data, Response};
 use imapfs::imap::{Command, FetchItem};
 use imapfs::mail::mailbox_name::MailboxName;
@@ -79,7 +80,8 @@ proptest! {
         let literals = [Literals::Wait, Literals::Short, Literals::All][literals];
         let name = MailboxName::new(&name);
         let dialect = Dialect { literals, ..Dialect::default() };
-        let octets = lines(&Command::QuotaRoot(name.clone()), None, &dialect).unwrap()[0].encode("a1", literals).concat();
+        let line = lines(&Command::QuotaRoot(name.clone()), None, &dialect).unwrap()[0].clone();
+        let octets = octets(&line, literals);
         let (rest, command) = CommandCodec::new().decode(&octets).unwrap();
         prop_assert_eq!((rest, command.tag.as_ref()), (&b""[..], "a1"));
         let CommandBody::GetQuotaRoot { mailbox } = command.body else { panic!("{command:?}") };
@@ -98,7 +100,7 @@ proptest! {
         let uids: UidSet = uids.into_iter().filter_map(Uid::new).collect();
         let items = vec![FetchItem::Flags, FetchItem::Body(section.clone(), range.map(|(at, n)| (u64::from(at), n)))];
         let command = Command::Fetch { uids: uids.clone(), items, changed_since: None };
-        let octets = lines(&command, None, &Dialect::default()).unwrap()[0].encode("a1", Literals::Wait).concat();
+        let octets = octets(&lines(&command, None, &Dialect::default()).unwrap()[0], Literals::Wait);
         let (_, command) = CommandCodec::new().decode(&octets).unwrap();
         let part = || Part(path.iter().map(|n| NonZeroU32::new(*n).unwrap()).collect::<Vec<_>>().try_into().unwrap());
         let optional = || (!path.is_empty()).then(part);
@@ -123,6 +125,19 @@ proptest! {
             uid: true,
         });
     }
+}
+
+/// A line as it goes out.
+fn octets(line: &Line, literals: Literals) -> Vec<u8> {
+    let chunk = |chunk: Chunk| match chunk.octets {
+        Octets::Text(text) => text.to_vec(),
+        Octets::File(file, octets) => {
+            let mut text = vec![0; octets as usize];
+            std::os::unix::fs::FileExt::read_exact_at(&*file, &mut text, 0).unwrap();
+            text
+        }
+    };
+    line.encode("a1", literals).into_iter().flat_map(chunk).collect()
 }
 
 #[test]
@@ -162,7 +177,7 @@ fn commands_mean_the_same_to_both() {
     ];
     for (command, dialect, want) in cases {
         let lines = lines(&command, Some(&inbox), dialect).unwrap();
-        let octets: Vec<_> = lines.iter().map(|line| line.encode("a1", Literals::Wait).concat()).collect();
+        let octets: Vec<_> = lines.iter().map(|line| octets(line, Literals::Wait)).collect();
         let read = |octets| match CommandCodec::new().decode(octets) {
             Ok((b"", command)) => command.body,
             other => panic!("{other:?}"),

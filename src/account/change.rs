@@ -24,22 +24,6 @@ pub enum Deletion {
 /// Where a message is.
 pub type Place = (MailboxId, Uid);
 
-/// Where a message goes that is being moved.
-#[derive(Clone, Debug)]
-pub struct Landing(Uid);
-
-impl Landing {
-    /// Its UID there.
-    pub async fn uid(&self) -> Result<Uid> {
-        Ok(self.0)
-    }
-
-    /// The same, when it is known already.
-    pub fn now(&self) -> Option<Result<Uid>> {
-        Some(Ok(self.0))
-    }
-}
-
 impl Account {
     /// Sets some flags of a message and clears others; what the server did not keep is `Unsupported`.
     pub async fn change_flags(self: &Arc<Self>, _at: Place, _set: Flags, _clear: Flags) -> Result<()> {
@@ -50,24 +34,6 @@ impl Account {
     pub async fn move_message(self: &Arc<Self>, _at: Place, _to: MailboxId) -> Result<Uid> {
         Err(Error::ReadOnly)
     }
-
-    /// Moves a message; it returns when that is on its way.
-    pub async fn move_message_soon(self: &Arc<Self>, at: Place, to: MailboxId) -> Result<Landing> {
-        self.move_message(at, to).await.map(Landing)
-    }
-
-    /// Is the message shown where it is?
-    pub fn is_shown(&self, _id: MailboxId, _uid: Uid) -> bool {
-        true
-    }
-
-    /// Waits until all changes were made.
-    pub async fn settle_changes(&self) -> Result<()> {
-        Ok(())
-    }
-
-    /// The same, when the mount ends.
-    pub async fn finish_changes(&self, _within: std::time::Duration) {}
 
     /// Copies a message, on the server. The UID of the copy.
     pub async fn copy_message(self: &Arc<Self>, _at: Place, _to: MailboxId) -> Result<Uid> {

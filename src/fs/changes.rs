@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::Invalidation;
 use super::alias::Aliases;
-use super::{Invalidation, Options};
 use crate::account::{Account, Changed};
 use crate::mail::mailbox::Change;
+use crate::tree::message_name::Names;
 use crate::tree::node::{MailboxView, Node};
 use crate::tree::views::format_eml_name;
 
 /// Runs until the account is gone.
 pub fn watch(
     account: &Arc<Account>,
-    options: Options,
+    names: Names,
     aliases: Arc<Aliases>,
     invalidate: mpsc::UnboundedSender<Invalidation>,
 ) {
@@ -30,7 +31,7 @@ pub fn watch(
                 Changed::Message(_, Change::Flags(_)) => Vec::new(),
                 Changed::Message(id, Change::Gone(summary)) => {
                     let directory = directory(Some(id)).pack();
-                    let name = options.names.format(&summary);
+                    let name = names.format(&summary);
                     let eml = Node::MailboxView(id, MailboxView::Eml).pack();
                     // The names that it was given stay known: it may have gone where they go with it.
                     let given = aliases.names_of(id, summary.uid).into_iter();

@@ -1,5 +1,6 @@
 //! lookup: a name in a directory. A message is found from the UID in its name alone, whatever the mailbox holds.
 
+use super::local_names::LocalName;
 use super::{Entry, Fs};
 use crate::error::{Error, Result};
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
@@ -10,6 +11,11 @@ impl Fs {
     /// The entry of this name in a directory. Errors: `NotFound`, `NotDirectory`, `Stale`, and what the server says.
     pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Entry> {
         let node = self.node(parent)?;
+        match self.local_name(node, name) {
+            Some(LocalName::Is(node)) => return self.entry(node).await,
+            Some(LocalName::IsFree) => return Err(Error::NotFound),
+            None => {}
+        }
         if let Some(given) = self.lookup_given(node.pack(), name).await {
             return given;
         }

@@ -8,6 +8,7 @@ use crate::account::Place;
 use crate::error::{Error, Result};
 use crate::mail::envelope::Summary;
 use crate::tree::node::{Ino, MailboxId, Node};
+use crate::tree::scratch::{FileName, classify};
 use crate::tree::views::{is_litter, is_reserved};
 
 impl Fs {
@@ -36,10 +37,10 @@ impl Fs {
 
     /// Can a mailbox be given this name by somebody who means it? `NotPermitted` with the reason.
     pub(super) fn check_mailbox_name(&self, name: &str) -> Result<()> {
-        let reason = if is_litter(name) {
-            "it is a name that programs leave in every directory"
-        } else if is_reserved(name) {
+        let reason = if is_reserved(name) {
             "it is the name of a view"
+        } else if is_litter(name) || (name.starts_with('.') && classify(name) == FileName::Scratch) {
+            "it is a name that programs leave in every directory"
         } else if self.options.names.parse(name).is_some() {
             "it is spelled like a message"
         } else {

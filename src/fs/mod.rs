@@ -2,20 +2,25 @@
 
 mod alias;
 mod changes;
+mod commit;
 mod copying;
 mod getattr;
 mod local;
+mod local_names;
 mod lookup;
 mod mkdir;
 mod read;
 mod readdir;
 mod remove;
 mod rename;
+mod spool;
+mod write;
 mod xattr;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +32,8 @@ use crate::tree::message_name::Names;
 use crate::tree::node::{Ino, MailboxId, Node};
 
 pub use self::rename::Replace;
+pub use self::spool::leftovers;
+pub use self::write::NewAttr;
 pub use self::xattr::Setting;
 
 /// Directory or file.
@@ -86,6 +93,8 @@ pub struct Opened {
     pub handle: Handle,
     /// The attributes that the kernel holds may be an estimate: invalidate them before answering.
     pub invalidate: bool,
+    /// The kernel may go on using the octets that it has.
+    pub keep_cache: bool,
 }
 
 /// What `statfs` tells. Blocks are of 4096 octets.
@@ -109,12 +118,14 @@ pub enum Invalidation {
 }
 
 /// What this layer obeys.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How messages are named.
     pub names: Names,
     /// List the views as well.
     pub show_views: bool,
+    /// The directory of the files that are being written.
+    pub spool: PathBuf,
 }
 
 /// How long the kernel may believe a message's name: what others expunge is gone from there after that time at the
@@ -132,11 +143,12 @@ pub struct Fs {
     files: Mutex<HashMap<Handle, Arc<read::OpenFile>>>,
     directories: Mutex<HashMap<Handle, Arc<readdir::OpenDirectory>>>,
     next_handle: AtomicU64,
-    invalidations: Mutex<Option<mpsc::UnboundedReceiver<Invalidation>>>,
     invalidate: mpsc::UnboundedSender<Invalidation>,
+    invalidations: Mutex<Option<mpsc::UnboundedReceiver<Invalidation>>>,
     aliases: Arc<alias::Aliases>,
-    copies: Arc<copying::Copies>,
+    copies: copying::Copies,
     hidden: Arc<remove::Hidden>,
+    locals: local::Locals,
 }
 
 impl Fs {
@@ -145,18 +157,19 @@ impl Fs {
     pub fn new(account: Arc<Account>, options: Options) -> Arc<Self> {
         let (invalidate, invalidations) = mpsc::unbounded_channel();
         let aliases = Arc::default();
-        changes::watch(&account, options, Arc::clone(&aliases), invalidate.clone());
+        changes::watch(&account, options.names, Arc::clone(&aliases), invalidate.clone());
         Arc::new(Self {
             account,
             options,
             files: Mutex::default(),
             directories: Mutex::default(),
             next_handle: AtomicU64::new(1),
-            invalidations: Mutex::new(Some(invalidations)),
             invalidate,
+            invalidations: Mutex::new(Some(invalidations)),
             aliases,
-            copies: Arc::default(),
+            copies: copying::Copies::default(),
             hidden: Arc::default(),
+            locals: local::Locals::default(),
         })
     }
 
@@ -187,12 +200,6 @@ impl Fs {
         self.account.finish_changes(within).await;
     }
 
-    /// Makes the kernel forget something.
-    fn invalidate(&self, what: Invalidation) {
-        // A closed channel: nobody is mounted any more.
-        let _ = self.invalidate.send(what);
-    }
-
     /// What an inode number means now.
     fn node(&self, ino: Ino) -> Result<Node> {
         Node::unpack(ino).map(|node| self.aliases.resolve(node)).ok_or(Error::Stale)
@@ -213,6 +220,16 @@ impl Fs {
             Some(id) if self.account.root() != Some(id) => Node::Mailbox(id),
             _ => Node::Root,
         }
+    }
+
+    /// Makes the kernel forget something.
+    fn invalidate(&self, what: Invalidation) {
+        // A closed channel: nobody is mounted any more.
+        let _ = self.invalidate.send(what);
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<Handle, Arc<read::OpenFile>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn new_handle(&self) -> Handle {

@@ -1,7 +1,9 @@
-//! open and read: a file's bytes, from a text that was made whole or from a part that is fetched in windows.
+//! open and read: a file's bytes, from a text that was made whole, from a part that is fetched in windows, or from
+//! what is being written.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
+use super::local::Local;
 use super::{Bytes, Fs, Handle, Opened};
 use crate::account::Reader;
 use crate::error::{Error, Result};
@@ -10,16 +12,21 @@ use crate::tree::views::format_table;
 
 /// An open file.
 #[derive(Debug)]
-pub struct OpenFile {
-    node: Node,
-    reader: Reader,
+pub enum OpenFile {
+    /// What the server has.
+    Reader { reader: Reader, node: Node },
+    /// What is being written.
+    Local(Arc<Local>),
 }
 
 impl Fs {
-    /// Opens a file for reading.
+    /// Opens a file for reading, or for writing as well.
     pub async fn open(&self, ino: Ino, write: bool) -> Result<Opened> {
+        if let Some(local) = self.local_file(ino) {
+            return Ok(self.open_local(local));
+        }
         if write {
-            return Err(Error::ReadOnly);
+            return self.open_to_overwrite(ino).await;
         }
         let node = self.node(ino)?;
         let reader = match node {
@@ -29,32 +36,37 @@ impl Fs {
             _ => return Err(Error::IsDirectory),
         };
         let handle = self.new_handle();
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(OpenFile { node, reader }));
-        Ok(Opened { handle, invalidate: false })
+        self.files().insert(handle, Arc::new(OpenFile::Reader { reader, node }));
+        // What the kernel knows by the number of something else may be octets that were written and sent.
+        let is_itself = node.pack() == ino;
+        Ok(Opened { handle, invalidate: !is_itself, keep_cache: is_itself })
     }
 
     /// Exactly `size` octets, fewer only at the end of the file.
     pub async fn read(&self, handle: Handle, offset: u64, size: u32) -> Result<Bytes> {
-        let file = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned();
-        let file = file.ok_or(Error::Stale)?;
-        match (self.account.read(&file.reader, offset, size).await, self.aliases.resolve(file.node)) {
+        let file = self.file(handle)?;
+        let (reader, node) = match &*file {
+            OpenFile::Reader { reader, node } => (reader, *node),
+            OpenFile::Local(local) => return self.read_local(local, offset, size).await,
+        };
+        match (self.account.read(reader, offset, size).await, self.aliases.resolve(node)) {
             // It was moved while it was open: it is read where it is.
-            (Err(Error::Stale | Error::NotFound), node @ Node::Entry(id, uid, entry)) if node != file.node => {
+            (Err(Error::Stale | Error::NotFound), now @ Node::Entry(id, uid, entry)) if now != node => {
                 let reader = self.account.open_entry(id, uid, entry).await?;
-                let moved = Arc::new(OpenFile { node, reader });
+                let octets = self.account.read(&reader, offset, size).await;
                 // Unless it was closed meanwhile.
-                if let Some(open) = self.files.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&handle) {
-                    *open = Arc::clone(&moved);
+                if let Some(open) = self.files().get_mut(&handle) {
+                    *open = Arc::new(OpenFile::Reader { reader, node: now });
                 }
-                self.account.read(&moved.reader, offset, size).await
+                octets
             }
             (outcome, _) => outcome,
         }
     }
 
-    /// Closes a file.
-    pub fn release(&self, handle: Handle) {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+    /// The open file with this handle.
+    pub(super) fn file(&self, handle: Handle) -> Result<Arc<OpenFile>> {
+        self.files().get(&handle).cloned().ok_or(Error::Stale)
     }
 
     /// The content of `.messages.tsv`.

@@ -94,8 +94,8 @@ impl Fs {
     /// Removes a file: a message where it is a file, or a part, until it is clear that its message stays. Errors:
     /// `NotFound`, `IsDirectory`, `NotPermitted`, and what the server says.
     pub async fn unlink(&self, parent: Ino, name: &str) -> Result<()> {
-        if self.local(parent, name).is_some() {
-            return self.unlink_local(parent, name).await;
+        if let Some(removed) = self.unlink_local(parent, name) {
+            return removed;
         }
         let found = self.lookup(parent, name).await?.attr;
         match (self.node(parent)?, self.node(found.ino)?) {

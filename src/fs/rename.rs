@@ -100,6 +100,9 @@ impl Fs {
         if self.local(parent, name).is_some() {
             return self.rename_local(parent, name, to, to_name).await;
         }
+        if let Some(parked) = self.park(parent, name, to, to_name).await {
+            return parked;
+        }
         let node = self.node(self.lookup(parent, name).await?.attr.ino)?;
         let (from, target) = (self.node(parent)?, self.node(to)?);
         if from == target && name == to_name {

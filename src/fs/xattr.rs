@@ -38,7 +38,7 @@ impl Fs {
     pub async fn setxattr(&self, ino: Ino, name: &str, value: &[u8], setting: Setting) -> Result<()> {
         let node = self.node(ino)?;
         if matches!(node, Node::Local(_)) {
-            return self.set_local_attribute(node, name, Some(value)).await;
+            return self.set_new_flags(node, name, text(value)?);
         }
         check_is_ours(name)?;
         let known = self.value(node, name).await?;
@@ -55,7 +55,7 @@ impl Fs {
     pub async fn removexattr(&self, ino: Ino, name: &str) -> Result<()> {
         let node = self.node(ino)?;
         if matches!(node, Node::Local(_)) {
-            return self.set_local_attribute(node, name, None).await;
+            return self.set_new_flags(node, name, "");
         }
         check_is_ours(name)?;
         if self.value(node, name).await?.is_none() {
@@ -88,6 +88,19 @@ impl Fs {
         self.account.change_flags((mailbox, uid), set, clear).await
     }
 
+    /// The flags that a file which is being written is to have as a message.
+    fn set_new_flags(&self, node: Node, name: &str, value: &str) -> Result<()> {
+        let known = self.local_flags(node).unwrap_or_default();
+        let (set, clear) = match name {
+            FLAGS => writable::parse_flags(value, &known)?,
+            TAGS => writable::parse_tags(value, &known)?,
+            _ => return Err(unsupported(name)),
+        };
+        let kept = known.without(&clear);
+        let flags = Flags::from_wire(kept.iter().chain(set.iter()).map(str::as_bytes));
+        self.local_setxattr(node, FLAGS, flags.to_string().as_bytes())
+    }
+
     async fn change_mailbox_attribute(&self, id: MailboxId, name: &str, value: Option<&[u8]>) -> Result<()> {
         match (name, value) {
             (SUBSCRIBED, Some(value)) => {
@@ -117,6 +130,10 @@ impl Fs {
                 Some(id) => Ok(mailbox_attributes(&self.account.mailbox_info(id, name).await?)),
                 None => Ok(Attributes::new()),
             };
+        }
+        if let Node::Local(_) = node {
+            let flags = self.local_flags(node).map(|flags| (FLAGS.into(), flags.to_string()));
+            return Ok(flags.into_iter().collect());
         }
         let Node::Entry(id, uid, entry) = node else { return Ok(Attributes::new()) };
         let place = self.account.place(id)?;

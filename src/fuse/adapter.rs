@@ -1,8 +1,8 @@
 //! The kernel's requests as calls of [`Fs`]: takes the arguments out, and puts the answer into the kernel's form.
 //!
-//! What is absent is absent on purpose. With `default_permissions` the kernel checks rights itself (ACCESS); nothing
-//! opens for writing yet, so WRITE, FALLOCATE and COPY_FILE_RANGE do not come; inode numbers are computed, so FORGET
-//! has nothing to do; file locks stay local to the kernel. On a read-only mount the kernel refuses what changes mail.
+//! What is absent is absent on purpose. With `default_permissions` the kernel checks rights itself (ACCESS), and on a
+//! read-only mount it refuses what changes mail; inode numbers are computed, so FORGET has nothing to do; file locks
+//! stay local to the kernel.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,10 +11,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
-    Notifier, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyXattr, Request, TimeOrNow,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, Notifier, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::attr::{Look, file_type};
@@ -24,7 +24,7 @@ use super::notify;
 use super::reply::{self, Answer, GENERATION};
 use super::request::{Call, Requests};
 use crate::error::Result;
-use crate::fs::{Fs, Handle};
+use crate::fs::{Fs, Handle, NewAttr};
 use crate::tree::node::Ino;
 
 /// What we want of the kernel, where it can. Never the write-back cache: the kernel would then keep its own idea of a
@@ -59,6 +59,8 @@ pub(super) struct Adapter {
     pub(super) requests: Requests,
     /// The same for reads of files, which the kernel asks twice: once ahead, and when that fails once more.
     pub(super) reads: Requests,
+    /// The same for what sends a file, however long it is.
+    pub(super) commits: Requests,
     pub(super) look: Look,
     /// What lookups, listings and reads are about.
     pub(super) busy: Arc<Busy>,
@@ -146,7 +148,8 @@ impl Filesystem for Adapter {
                 }
                 // Message bytes do not change, so cached pages stay; a reader's close has nothing to tell us.
                 let quiet = if writes { FopenFlags::empty() } else { FopenFlags::FOPEN_NOFLUSH };
-                reply.opened(FileHandle(opened.handle.0), FopenFlags::FOPEN_KEEP_CACHE | quiet);
+                let keep = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+                reply.opened(FileHandle(opened.handle.0), keep | quiet);
             }
             Err(errno) => reply.error(errno),
         });
@@ -175,27 +178,54 @@ impl Filesystem for Adapter {
         });
     }
 
-    /// Comes on each close of a descriptor that could write.
-    fn flush(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
+    fn write(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let data = data.to_vec();
+        let work = move |fs: Arc<Fs>| async move { fs.write(Handle(handle.0), offset, &data).await };
+        self.answer(request, ("write", ino), work, reply::written(reply));
     }
 
+    #[rustfmt::skip]
+    fn copy_file_range(
+        &self, request: &Request, ino: INodeNo, from: FileHandle, offset: u64, _: INodeNo, to: FileHandle,
+        to_offset: u64, len: u64, _: CopyFileRangeFlags, reply: ReplyWrite,
+    ) {
+        let (from, to) = ((Handle(from.0), offset), (Handle(to.0), to_offset));
+        let work = move |fs: Arc<Fs>| async move { fs.copy_range(from, to, len).await };
+        self.answer(request, ("copy_file_range", ino), work, reply::written(reply));
+    }
+
+    /// Comes on each close of a descriptor that could write.
+    fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        let fs = self.fs.clone();
+        let work = async move { fs.flush(Handle(handle.0)).await };
+        self.commits.run(call("close", request, ino), work, reply::empty(reply));
+    }
+
+    #[rustfmt::skip]
     fn release(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        handle: FileHandle,
-        _flags: OpenFlags,
-        _owner: Option<LockOwner>,
-        _flush: bool,
+        &self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, _: Option<LockOwner>, _: bool,
         reply: ReplyEmpty,
     ) {
+        let _runtime = self.requests.enter();
         self.fs.release(Handle(handle.0));
         reply.ok();
     }
 
-    fn fsync(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        reply.ok();
+    fn fsync(&self, request: &Request, ino: INodeNo, handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        let fs = self.fs.clone();
+        let work = async move { fs.flush(Handle(handle.0)).await };
+        self.commits.run(call("fsync", request, ino), work, reply::empty(reply));
     }
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -307,38 +337,25 @@ impl Filesystem for Adapter {
         self.answer_named(request, ("removexattr", ino), attribute(name), work, reply::empty(reply));
     }
 
+    #[rustfmt::skip]
     fn setattr(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _mode: Option<u32>,
-        _uid: Option<u32>,
-        _gid: Option<u32>,
-        _size: Option<u64>,
-        _atime: Option<TimeOrNow>,
-        _mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
-        _handle: Option<FileHandle>,
-        _created: Option<SystemTime>,
-        _changed: Option<SystemTime>,
-        _backed_up: Option<SystemTime>,
-        _flags: Option<BsdFileFlags>,
-        reply: ReplyAttr,
+        &self, request: &Request, ino: INodeNo, _mode: Option<u32>, _uid: Option<u32>, _gid: Option<u32>,
+        size: Option<u64>, _atime: Option<TimeOrNow>, mtime: Option<TimeOrNow>, _ctime: Option<SystemTime>,
+        handle: Option<FileHandle>, _: Option<SystemTime>, _: Option<SystemTime>, _: Option<SystemTime>,
+        _: Option<BsdFileFlags>, reply: ReplyAttr,
     ) {
-        reply.error(Errno::EROFS);
+        let mtime = mtime.and_then(|time| if let TimeOrNow::SpecificTime(time) = time { Some(time) } else { None });
+        let (look, handle, new) = (self.look, handle.map(|handle| Handle(handle.0)), NewAttr { size, mtime });
+        let work = move |fs: Arc<Fs>| async move { fs.setattr(Ino(ino.0), handle, new).await };
+        self.answer(request, ("setattr", ino), work, move |answer| match answer {
+            Ok(entry) => reply.attr(&entry.attr_ttl, &look.attr(&entry.attr)),
+            Err(errno) => reply.error(errno),
+        });
     }
 
-    fn create(
-        &self,
-        _request: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-        _flags: i32,
-        reply: ReplyCreate,
-    ) {
-        reply.error(Errno::EROFS);
+    fn create(&self, request: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.create(Ino(parent.0), &name).await };
+        self.answer_named(request, ("create", parent), component(name), work, reply::created(reply, self.look));
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
@@ -380,16 +397,7 @@ impl Filesystem for Adapter {
 
     // What mail has not: devices and links.
 
-    fn mknod(
-        &self,
-        _request: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-        _device: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
         reply.error(Errno::EPERM);
     }
 
@@ -403,42 +411,26 @@ impl Filesystem for Adapter {
 
     // What the kernel can do by itself: ENOSYS tells it to. fuser would do so too, with a warning in the log each time.
 
-    fn lseek(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
-        _offset: i64,
-        _whence: i32,
-        reply: ReplyLseek,
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    #[rustfmt::skip]
+    fn poll(
+        &self, _: &Request, _: INodeNo, _: FileHandle, _: PollNotifier, _: PollEvents, _: PollFlags, reply: ReplyPoll,
     ) {
         reply.error(Errno::ENOSYS);
     }
 
-    fn poll(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
-        _notifier: PollNotifier,
-        _events: PollEvents,
-        _flags: PollFlags,
-        reply: ReplyPoll,
-    ) {
+    /// posix_fallocate(3) writes zeros then.
+    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
         reply.error(Errno::ENOSYS);
     }
 
     /// isatty(3) and lsattr(1) ask; no ioctl means anything here.
+    #[rustfmt::skip]
     fn ioctl(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
-        _flags: IoctlFlags,
-        _command: u32,
-        _data: &[u8],
-        _out_size: u32,
-        reply: ReplyIoctl,
+        &self, _: &Request, _: INodeNo, _: FileHandle, _: IoctlFlags, _: u32, _: &[u8], _: u32, reply: ReplyIoctl,
     ) {
         reply.error(Errno::ENOTTY);
     }

@@ -1,10 +1,9 @@
-//! Commands as text: what goes over the wire for each [`Command`], quoted so that nothing a user types can become a
-//! command of its own.
+//! Commands as text: what goes over the wire for each [`Command`] that only asks; `change` words the others.
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
-
+use super::change;
+use super::line::{Line, Literals};
 use super::request::{Command, FetchItem};
 use super::server::Server;
 use crate::error::{Error, Result};
@@ -12,23 +11,9 @@ use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::UidSet;
 
 /// Octets of a UID set in one command: Stalwart takes 4096 octets an argument, Courier 8 kB a line, Dovecot 64 kB.
-const SET: usize = 3500;
-/// Octets of a literal that LITERAL- lets go without waiting, RFC 7888 section 5.
-const LITERAL_MINUS: usize = 4096;
+pub(super) const SET: usize = 3500;
 /// The largest count of a partial fetch: servers keep it in 31 bits.
 const COUNT: u32 = i32::MAX as u32;
-
-/// When a literal may follow its announcement at once, RFC 7888.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Literals {
-    /// After the server's `+` only.
-    #[default]
-    Wait,
-    /// Up to 4096 octets at once (LITERAL-).
-    Short,
-    /// At once (LITERAL+).
-    All,
-}
 
 /// What a server understands, as far as the wording of commands depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +32,22 @@ pub struct Dialect {
     pub special_use: bool,
     /// OBJECTID, RFC 8474.
     pub object_id: bool,
+    /// UIDPLUS, RFC 4315.
+    pub uidplus: bool,
+    /// MOVE, RFC 6851.
+    pub moves: bool,
+    /// UNSELECT, RFC 3691.
+    pub unselect: bool,
+    /// MULTIAPPEND, RFC 3502.
+    pub multi_append: bool,
+    /// REPLACE, RFC 8508.
+    pub replace: bool,
+    /// ACL, RFC 4314.
+    pub acl: bool,
+    /// METADATA, RFC 5464.
+    pub metadata: bool,
+    /// APPENDLIMIT, RFC 7889: the largest message in octets that the server takes.
+    pub append_limit: Option<u64>,
     /// Prefixes of the namespaces that `LIST "" "*"` may leave out.
     pub prefixes: Vec<Vec<u8>>,
 }
@@ -72,6 +73,14 @@ impl Dialect {
             list_extended: rev2 || server.offers("LIST-EXTENDED"),
             special_use: rev2 || server.offers("SPECIAL-USE"),
             object_id: server.offers("OBJECTID"),
+            uidplus: rev2 || server.offers("UIDPLUS"),
+            moves: rev2 || server.offers("MOVE"),
+            unselect: rev2 || server.offers("UNSELECT"),
+            multi_append: server.offers("MULTIAPPEND"),
+            replace: server.offers("REPLACE"),
+            acl: server.offers("ACL"),
+            metadata: server.offers("METADATA"),
+            append_limit: server.capabilities.iter().find_map(|c| c.strip_prefix("APPENDLIMIT=")?.parse().ok()),
             prefixes: prefixes.filter(|prefix| !prefix.is_empty()).cloned().collect(),
         }
     }
@@ -82,98 +91,17 @@ fn starts_with_inbox(prefix: &[u8]) -> bool {
     prefix.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"INBOX"))
 }
 
-/// One command line, the tag still missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Line {
-    /// Text, and each literal with the text behind it.
-    text: Vec<u8>,
-    rest: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Line {
-    /// A command that has no argument of a user or a server in it, such as `NAMESPACE`.
-    pub fn new(text: &str) -> Self {
-        debug_assert!(!text.contains(['\r', '\n', '\0']));
-        Self { text: text.into(), rest: Vec::new() }
-    }
-
-    /// Adds text of our own.
-    fn text(mut self, text: &str) -> Self {
-        self.end().extend_from_slice(text.as_bytes());
-        self
-    }
-
-    /// Adds a blank and a string, quoted where that is safe, else as a literal. CR, LF and NUL are refused: no quoting
-    /// takes them, and no name has them.
-    pub fn string(mut self, string: &[u8]) -> Result<Self> {
-        if string.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-            return Err(Error::invalid("a name cannot hold CR, LF or NUL"));
-        }
-        self.end().push(b' ');
-        if !string.is_ascii() {
-            self.rest.push((string.into(), Vec::new()));
-            return Ok(self);
-        }
-        let end = self.end();
-        end.push(b'"');
-        for byte in string {
-            if matches!(byte, b'"' | b'\\') {
-                end.push(b'\\');
-            }
-            end.push(*byte);
-        }
-        end.push(b'"');
-        Ok(self)
-    }
-
-    fn end(&mut self) -> &mut Vec<u8> {
-        self.rest.last_mut().map_or(&mut self.text, |(_, text)| text)
-    }
-
-    /// The octets to send: the first chunk at once, each further one after a `+` of the server.
-    pub fn encode(&self, tag: &str, literals: Literals) -> Vec<Bytes> {
-        let mut chunks = Vec::new();
-        let mut chunk = format!("{tag} ").into_bytes();
-        chunk.extend_from_slice(&self.text);
-        for (literal, text) in &self.rest {
-            let at_once = match literals {
-                Literals::Wait => false,
-                Literals::Short => literal.len() <= LITERAL_MINUS,
-                Literals::All => true,
-            };
-            let plus = if at_once { "+" } else { "" };
-            chunk.extend_from_slice(format!("{{{}{plus}}}\r\n", literal.len()).as_bytes());
-            if !at_once {
-                chunks.push(std::mem::take(&mut chunk).into());
-            }
-            chunk.extend_from_slice(literal);
-            chunk.extend_from_slice(text);
-        }
-        chunk.extend_from_slice(b"\r\n");
-        chunks.push(chunk.into());
-        chunks
-    }
-
-    /// The command as it may be logged: literals elided.
-    pub fn printable(&self) -> String {
-        let mut text = String::from_utf8_lossy(&self.text).into_owned();
-        for (literal, more) in &self.rest {
-            let _ = write!(text, "{{{}}}…{}", literal.len(), String::from_utf8_lossy(more));
-        }
-        text
-    }
-}
-
 /// `SELECT name`, or `EXAMINE name` on a read-only mount.
 pub fn select(name: &MailboxName, dialect: &Dialect) -> Result<Line> {
     let line = Line::new(if dialect.read_only { "EXAMINE" } else { "SELECT" }).string(name.as_bytes())?;
     Ok(if dialect.condstore { line.text(" (CONDSTORE)") } else { line })
 }
 
-/// The lines that carry out a command, in their order; all of them may be in flight at once. None when there is
-/// nothing to ask (an empty set). `mailbox` is the target of [`Command::Select`].
+/// The lines that carry out a command, in their order; but for COPY and MOVE all of them may be in flight at once. None
+/// when there is nothing to ask (an empty set). `mailbox` is the target of the command.
 ///
-/// Errors: `Invalid` for a name or a range that cannot be sent, `Unsupported` for what the server does not offer.
+/// Errors: `Invalid` for a name or a range that cannot be sent, `Unsupported` for what the server does not offer, and
+/// for changes those of [`change::lines`].
 pub fn lines(command: &Command, mailbox: Option<&MailboxName>, dialect: &Dialect) -> Result<Vec<Line>> {
     let one = |line: Result<Line>| line.map(|line| vec![line]);
     let named = |verb: &str, name: &MailboxName| one(Line::new(verb).string(name.as_bytes()));
@@ -196,7 +124,19 @@ pub fn lines(command: &Command, mailbox: Option<&MailboxName>, dialect: &Dialect
             let line = Line::new("GETMETADATA (DEPTH infinity)").string(name.as_bytes());
             one(line.map(|line| line.text(" (/private /shared)")))
         }
-        _ => Err(Error::Unsupported("not built yet".into())),
+        Command::Search { uids, message_id } => search(uids, message_id.as_deref(), dialect),
+        Command::Store { .. }
+        | Command::Copy { .. }
+        | Command::Move { .. }
+        | Command::Expunge(_)
+        | Command::Append { .. }
+        | Command::Replace { .. }
+        | Command::Create(_)
+        | Command::Delete(_)
+        | Command::Rename(..)
+        | Command::Subscribe(..)
+        | Command::SetAcl(..)
+        | Command::SetMetadata(..) => change::lines(command, mailbox, dialect),
     }
 }
 
@@ -250,6 +190,23 @@ fn fetch(uids: &UidSet, items: &[FetchItem], changed_since: Option<u64>, dialect
         let _ = write!(names, " (CHANGEDSINCE {modseq})");
     }
     Ok(uids.split(SET).iter().map(|set| Line::new(&format!("UID FETCH {set} {names}"))).collect())
+}
+
+/// `UID SEARCH UID set HEADER Message-ID "text"`, as many lines as the set needs. The header's text is looked for as
+/// ASCII: what a server does with other octets in it depends on a charset that nobody knows.
+fn search(uids: &UidSet, message_id: Option<&[u8]>, dialect: &Dialect) -> Result<Vec<Line>> {
+    if message_id.is_some_and(|id| id.is_empty() || !id.iter().all(|b| (b' '..=b'~').contains(b))) {
+        return Err(Error::invalid("a Message-ID that cannot be searched for"));
+    }
+    let verb = if dialect.esearch { "UID SEARCH RETURN (ALL) UID" } else { "UID SEARCH UID" };
+    let line = |set: &UidSet| {
+        let line = Line::new(&format!("{verb} {set}"));
+        match message_id {
+            Some(id) => line.text(" HEADER Message-ID").string(id),
+            None => Ok(line),
+        }
+    };
+    uids.split(SET).iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The exact text of commands, and what cannot be made part of one.
 
+use super::super::testing::octets;
 use super::*;
 use crate::mail::section::Section;
 
@@ -12,8 +13,8 @@ fn offering(capabilities: &[&str]) -> Dialect {
 fn text(command: &Command, dialect: &Dialect) -> Vec<String> {
     let name = MailboxName::new(b"INBOX");
     let lines = lines(command, Some(&name), dialect).unwrap();
-    let encode = |line: &Line| line.encode("t", Literals::All).concat().escape_ascii().to_string();
-    lines.iter().map(encode).map(|line| line.trim_start_matches("t ").trim_end_matches("\\r\\n").to_string()).collect()
+    let encode = |line: &Line| octets(line, Literals::All).concat().escape_ascii().to_string();
+    lines.iter().map(encode).map(|line| line.trim_start_matches("t1 ").trim_end_matches("\\r\\n").to_string()).collect()
 }
 
 fn everything() -> Vec<FetchItem> {
@@ -132,8 +133,9 @@ fn a_literal_waits_for_the_server_unless_it_said_otherwise() {
     let line = Line::new("X").string("é".as_bytes()).unwrap().text(" y").string("ö".as_bytes()).unwrap();
     let long = Line::new("X").string("é".repeat(3000).as_bytes()).unwrap();
     let chunks = |line: &Line, literals| line.encode("t1", literals).len();
-    assert_eq!(line.encode("t1", Literals::Wait), ["t1 X {2}\r\n", "é y {2}\r\n", "ö\r\n"]);
-    assert_eq!(line.encode("t1", Literals::All), ["t1 X {2+}\r\né y {2+}\r\nö\r\n"]);
+    let text = |line: &Line, literals| octets(line, literals).into_iter().map(|o| String::from_utf8(o).unwrap());
+    assert!(text(&line, Literals::Wait).eq(["t1 X {2}\r\n", "é y {2}\r\n", "ö\r\n"]));
+    assert!(text(&line, Literals::All).eq(["t1 X {2+}\r\né y {2+}\r\nö\r\n"]));
     assert_eq!(
         [chunks(&line, Literals::Short), chunks(&long, Literals::Short), chunks(&long, Literals::All)],
         [1, 2, 1]

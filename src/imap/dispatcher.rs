@@ -4,7 +4,8 @@
 //! 1. Place 0 is for requests without a mailbox (and for watching); the next for small reads; the rest for bulk. A
 //!    bulk read never goes where small ones go, unless there is but one connection.
 //! 2. A connection that has the mailbox selected is preferred, then an idle one, then a new one.
-//! 3. When the server is away, one request at a time probes, with growing pauses; the others fail at once.
+//! 3. A mailbox that is about to be removed or renamed is left by all connections: its name may soon mean another one.
+//! 4. When the server is away, one request at a time probes, with growing pauses; the others fail at once.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -166,8 +167,8 @@ impl Dispatcher {
     fn dispatch(&mut self, job: Job) {
         let most = self.most();
         let wanted = match job.request.class {
-            _ if job.mailbox().is_none() => Place::Watch,
             Class::Bulk if most > 1 => Place::Bulk,
+            _ if job.mailbox().is_none() => Place::Watch,
             // With two connections the first serves all that is small.
             Class::Small if most > 2 => Place::Small,
             _ => Place::Watch,
@@ -238,6 +239,9 @@ impl Dispatcher {
     }
 
     fn give(&mut self, at: usize, mut job: Job) {
+        if let (Some(name), None) = (job.leaves(), &job.leave) {
+            self.leave(at, &name.clone());
+        }
         let slot = &mut self.slots[at];
         let bulk = job.request.class == Class::Bulk;
         job.load = Some(Load::new(if bulk { &slot.bulk } else { &slot.small }));
@@ -252,6 +256,15 @@ impl Dispatcher {
             job.load = None;
             self.slots.remove(at);
             self.dispatch(job);
+        }
+    }
+
+    /// All but the connection `at` leave this mailbox and those below it, when they have done what they were given.
+    fn leave(&mut self, at: usize, name: &MailboxName) {
+        for (n, slot) in self.slots.iter_mut().enumerate() {
+            if slot.mailbox.take_if(|here| here.as_bytes().starts_with(name.as_bytes())).is_some() && n != at {
+                let _ = slot.jobs.send(Job::leave(name.clone()));
+            }
         }
     }
 

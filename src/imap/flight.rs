@@ -4,14 +4,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::line::Line;
 use super::refusal::{self, Refusal};
-use super::request::{Answer, Command, Done, FetchItem, Request, Target};
+use super::request::{Answer, Class, Command, Done, FetchItem, Request, Target};
 use super::response::{BodyRow, Code, Data, FetchRow, SearchResult, Selected, Status};
 use crate::error::{Error, Result};
 use crate::mail::mailbox_name::MailboxName;
-use crate::mail::uid::Uid;
+use crate::mail::uid::{Uid, UidSet};
 
 /// Items that one FETCH may have: one bit each says what was answered.
 pub const MAX_ITEMS: usize = 64;
@@ -25,6 +28,10 @@ pub struct Job {
     pub attempts: u32,
     /// When a connection was first lost under it.
     pub lost: Option<Instant>,
+    /// It is a change, and a connection was lost when its octets may have reached the server.
+    pub doubtful: bool,
+    /// A mailbox that the connection must not have selected afterwards, nor one below it.
+    pub leave: Option<MailboxName>,
     /// Counted on the connection that it was given to.
     pub load: Option<Load>,
 }
@@ -50,7 +57,19 @@ impl Drop for Load {
 impl Job {
     /// A request that has not been sent yet.
     pub fn new(request: Request) -> Self {
-        Self { request, attempts: 0, lost: None, load: None }
+        Self { request, attempts: 0, lost: None, doubtful: false, leave: None, load: None }
+    }
+
+    /// A NOOP that nobody waits for.
+    pub fn noop() -> Self {
+        let (answers, _) = mpsc::unbounded_channel();
+        let (target, command, class) = (Target::Account, Command::Noop, Class::Small);
+        Self::new(Request { target, command, class, limit: 1 << 20, answers })
+    }
+
+    /// The same, and a connection that has this mailbox selected, or one below it, leaves it first.
+    pub fn leave(name: MailboxName) -> Self {
+        Self { leave: Some(name), ..Self::noop() }
     }
 
     /// The mailbox it must run in.
@@ -61,8 +80,32 @@ impl Job {
         }
     }
 
+    /// The mailbox that must not be selected when it is sent, nor one below it: its name is about to mean another one.
+    pub fn leaves(&self) -> Option<&MailboxName> {
+        match &self.request.command {
+            Command::Delete(name) | Command::Rename(name, _) => Some(name),
+            _ => self.leave.as_ref(),
+        }
+    }
+
+    /// May it be sent twice? Only what has the same outcome then. UIDs mean the same messages under one UIDVALIDITY.
+    fn is_repeatable(&self) -> bool {
+        let known = matches!(self.request.target, Target::Mailbox { validity: Some(_), .. });
+        match self.request.command {
+            Command::Store { .. } | Command::Expunge(_) => known,
+            Command::Subscribe(..) | Command::SetAcl(..) | Command::SetMetadata(..) => true,
+            _ => !self.request.command.is_change(),
+        }
+    }
+
     /// Ends it. Nobody listening is no error.
     pub fn finish(self, result: Result<Done>) {
+        let result = match result {
+            Err(Error::Offline(why) | Error::TimedOut(why) | Error::Auth(why)) if self.doubtful => {
+                Err(Error::Uncertain(why))
+            }
+            result => result,
+        };
         let _ = self.request.answers.send(Answer::Done(result));
     }
 }
@@ -76,6 +119,10 @@ pub struct Flight {
     pub tags: VecDeque<u64>,
     /// The first of them.
     first: u64,
+    /// Lines that go out when those before them have been answered.
+    lines: VecDeque<Line>,
+    /// Octets that had been put out on the connection before it.
+    start: u64,
     /// Why it fails; what still comes for it is thrown away.
     failed: Option<Error>,
     code: Option<Code>,
@@ -87,12 +134,14 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// The job under these tags.
-    pub fn new(job: Job, tags: VecDeque<u64>) -> Self {
+    /// The job under these tags; `lines` are still to be sent, one by one. `start` octets were put out before it.
+    pub fn new(job: Job, tags: VecDeque<u64>, lines: VecDeque<Line>, start: u64) -> Self {
         Self {
             job,
             first: tags.front().copied().unwrap_or_default(),
             tags,
+            lines,
+            start,
             failed: None,
             code: None,
             received: 0,
@@ -155,14 +204,42 @@ impl Flight {
         if refusal.status == Status::No && may_fail {
             tracing::warn!(reason = %refusal::command(&refusal), "a part of the list of mailboxes is refused");
         } else if refusal.status == Status::Ok {
-            // Of several lines the one that tells of expunged messages counts.
-            if self.code != Some(Code::ExpungeIssued) {
-                self.code = refusal.code;
-            }
+            self.learn(refusal.code);
         } else {
-            self.fail(refusal::command(&refusal));
+            self.fail(refusal::of(self.command(), &refusal));
         }
         self.tags.is_empty()
+    }
+
+    /// Takes a response code: of several lines, and of what is told before the end, the one that says most counts.
+    pub fn learn(&mut self, code: Option<Code>) {
+        let Some(new) = code else { return };
+        self.code = Some(match (self.code.take(), new) {
+            (Some(Code::CopyUid(validity, from, to)), Code::CopyUid(v, more, new)) => {
+                let joined = join_pairs((&from, &to), (&more, &new)).filter(|_| v == validity);
+                let (from, to) = joined.unwrap_or_default();
+                Code::CopyUid(validity, from, to)
+            }
+            (Some(Code::Modified(mut uids)), Code::Modified(more)) => {
+                more.ranges().iter().for_each(|&(first, last)| uids.insert_range(first, last));
+                Code::Modified(uids)
+            }
+            (Some(old), new) if weight(&old) > weight(&new) => old,
+            (_, new) => new,
+        });
+    }
+
+    /// The line that comes next, when all before it went well.
+    pub fn next_line(&mut self) -> Option<Line> {
+        self.lines.pop_front().filter(|_| self.failed.is_none())
+    }
+
+    /// What a change did before it failed is told as an untagged OK.
+    fn tell_done(&mut self) {
+        if let Some(code @ Code::CopyUid(..)) = self.code.take() {
+            let data = Data::Status(Status::Ok, Some(code), Bytes::new());
+            let _ = self.job.request.answers.send(Answer::Data(data));
+        }
     }
 
     /// The end after the last tagged answer.
@@ -172,25 +249,50 @@ impl Flight {
         {
             let _ = self.job.request.answers.send(Answer::Data(Data::Search(search)));
         }
-        let result = match self.failed {
-            Some(error) => Err(error),
+        let result = match self.failed.take() {
+            Some(error) => {
+                self.tell_done();
+                Err(error)
+            }
             None => Ok(Done { code: self.code, selected }),
         };
         self.job.finish(result);
     }
 
-    /// The job of a connection that was lost, when it may be sent again: nothing of the answer has been seen.
-    /// Otherwise it ends here.
-    pub fn lost(self, error: &Error) -> Option<Job> {
-        if let Some(failed) = self.failed {
+    /// The job of a connection that was lost, when it may be sent again: no octet of it has left, or it has the same
+    /// outcome twice and nothing of the answer has been seen. Otherwise it ends here. `blamed`: the connection was lost
+    /// over this very command. `handed`: octets of the connection that may have reached the server.
+    pub fn lost(mut self, error: &Error, blamed: bool, handed: u64) -> Option<Job> {
+        if let Some(failed) = self.failed.take() {
+            self.tell_done();
             self.job.finish(Err(failed));
             return None;
         }
-        if self.delivered {
+        let is_change = self.command().is_change();
+        if is_change && handed > self.start && !matches!(error, Error::Local(_)) {
+            self.tell_done();
+            self.job.doubtful = true;
+            if blamed || !self.job.is_repeatable() {
+                self.job.finish(Err(Error::Uncertain(error.to_string().into())));
+                return None;
+            }
+        } else if blamed || !is_change && self.delivered {
             self.job.finish(Err(error.clone()));
             return None;
         }
         Some(self.job)
+    }
+
+    /// Delivers a row that tells of flags which this STORE may have changed; it stays news for all others.
+    pub fn claim_stored(&mut self, uid: Uid, row: &FetchRow, octets: u64) -> bool {
+        let Command::Store { uids, .. } = self.command() else { return false };
+        if row.flags.is_none() || !uids.contains(uid) {
+            return false;
+        }
+        let FetchRow { number, uid, ref flags, modseq, .. } = *row;
+        let row = FetchRow { number, uid, flags: flags.clone(), modseq, ..FetchRow::default() };
+        self.deliver(Data::Fetch(Box::new(row)), octets);
+        true
     }
 
     /// Takes out of `row` what this FETCH asked for and has not had: the rest is another's, or an event. `oversize`
@@ -224,6 +326,31 @@ impl Flight {
         self.deliver(Data::Fetch(Box::new(mine)), octets);
         true
     }
+}
+
+/// What a code is worth to whoever sent the command.
+fn weight(code: &Code) -> u32 {
+    match code {
+        Code::AppendUid(..) | Code::CopyUid(..) => 3,
+        Code::Modified(_) => 2,
+        Code::ExpungeIssued => 1,
+        _ => 0,
+    }
+}
+
+/// Two pairs of sets as one. The n-th of one set is the n-th of the other, so `None` when that would no longer be so: then
+/// nothing is known of any.
+fn join_pairs(old: (&UidSet, &UidSet), new: (&UidSet, &UidSet)) -> Option<(UidSet, UidSet)> {
+    if old == new {
+        return Some((old.0.clone(), old.1.clone()));
+    }
+    let join = |old: &UidSet, new: &UidSet| {
+        let (&(_, last), &(first, _)) = (old.ranges().last()?, new.ranges().first()?);
+        let mut joined = old.clone();
+        new.ranges().iter().for_each(|&(first, last)| joined.insert_range(first, last));
+        (last < first).then_some(joined)
+    };
+    Some((join(old.0, new.0)?, join(old.1, new.1)?))
 }
 
 /// Moves one item from `row` to `mine`, if the row answers it.

@@ -43,6 +43,7 @@ pub struct Writer {
     deflate: Option<Compress>,
     pending: BytesMut,
     unflushed: bool,
+    written: u64,
 }
 
 /// Takes a stream apart; `tls` says what it is.
@@ -50,7 +51,7 @@ pub fn halves(stream: Box<dyn Stream>, tls: bool) -> (Reader, Writer) {
     let (reader, writer) = tokio::io::split(stream);
     (
         Reader { stream: reader, inflate: None, most: if tls { READ_TLS } else { READ } },
-        Writer { stream: writer, deflate: None, pending: BytesMut::new(), unflushed: false },
+        Writer { stream: writer, deflate: None, pending: BytesMut::new(), unflushed: false, written: 0 },
     )
 }
 
@@ -149,16 +150,17 @@ impl Writer {
         !self.pending.is_empty() || self.unflushed
     }
 
-    /// How many octets are still to be written.
-    pub fn backlog(&self) -> usize {
-        self.pending.len()
+    /// How many octets have been written, deflated or not.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// Writes what is pending and flushes. May be dropped and called again.
     pub async fn write(&mut self) -> io::Result<()> {
         while !self.pending.is_empty() {
-            if self.stream.write_buf(&mut self.pending).await? == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+            match self.stream.write_buf(&mut self.pending).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => self.written += n as u64,
             }
             self.unflushed = true;
         }

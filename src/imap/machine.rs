@@ -2,22 +2,25 @@
 //!
 //! 1. Commands are matched by tag; several are in flight, reads of one mailbox only: Stalwart runs them at the same
 //!    time and answers out of order.
-//! 2. SELECT is sent when nothing is outstanding, and nothing is sent behind it until it has been answered.
+//! 2. SELECT and all that changes something is sent when nothing is outstanding, and nothing is sent behind it until it
+//!    has been answered.
 //! 3. A row reaches the FETCH that asked for its UID, section and origin, once; other rows are events or dropped.
 //! 4. NO, BAD, BYE and the end of the stream are errors, always; what was asked and not told is never made up.
 //! 5. First come, first served, so no mailbox starves.
 
+mod routing;
+
 use std::collections::{HashSet, VecDeque};
 
-use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::command::{self, Dialect, Line};
+use super::command::{self, Dialect};
 use super::flight::{Flight, Job, MAX_ITEMS};
 use super::frame::{Frame, Limits};
+use super::line::{Chunk, Line, Octets};
 use super::refusal::{self, Refusal};
 use super::request::{Command, Done, Target};
-use super::response::{Code, Data, FetchRow, Response, Selected, Status};
+use super::response::{Code, Data, Response, Selected, Status};
 use super::server::Event;
 use crate::error::{Error, Result, printable};
 use crate::mail::mailbox_name::MailboxName;
@@ -56,26 +59,23 @@ pub struct Machine {
     /// Invariant: while this is set, `flights` is empty.
     selecting: Option<Selecting>,
     /// What waits for the server's `+`, and what stands behind it; nothing else is sent meanwhile.
-    pending: VecDeque<Chunk>,
-    output: BytesMut,
+    pending: VecDeque<(u64, Chunk)>,
+    output: Vec<Octets>,
+    /// Octets of all output so far.
+    put_out: u64,
+    /// How many of them may have reached the server.
+    handed: u64,
     sent: u64,
     unasked: u64,
     useful: bool,
 }
 
-/// A SELECT on its way, for the job at the head of the queue.
+/// A SELECT or UNSELECT on its way, for the job at the head of the queue.
 struct Selecting {
     tag: u64,
-    name: MailboxName,
+    /// `None` for UNSELECT.
+    name: Option<MailboxName>,
     found: Selected,
-}
-
-/// A piece of a command.
-struct Chunk {
-    tag: u64,
-    /// Only after a `+`.
-    waits: bool,
-    octets: Bytes,
 }
 
 impl Machine {
@@ -92,7 +92,9 @@ impl Machine {
             opened: HashSet::new(),
             selecting: None,
             pending: VecDeque::new(),
-            output: BytesMut::new(),
+            output: Vec::new(),
+            put_out: 0,
+            handed: 0,
             sent: 0,
             unasked: 0,
             useful: false,
@@ -102,6 +104,21 @@ impl Machine {
     /// Takes a job; [`Machine::pump`] sends it when its turn comes.
     pub fn push(&mut self, job: Job) {
         self.queue.push_back(job);
+    }
+
+    /// Takes a job that goes before all others.
+    pub fn push_first(&mut self, job: Job) {
+        self.queue.push_front(job);
+    }
+
+    /// Is a change the next that would be sent?
+    pub fn is_change_next(&self) -> bool {
+        self.queue.front().is_some_and(|job| job.request.command.is_change())
+    }
+
+    /// Does a part of a command wait for the server's `+`?
+    pub fn is_mid_command(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Is an answer of the server waited for?
@@ -120,7 +137,7 @@ impl Machine {
     }
 
     /// What is to be written, and how many commands that is.
-    pub fn take_output(&mut self) -> (BytesMut, u64) {
+    pub fn take_output(&mut self) -> (Vec<Octets>, u64) {
         (std::mem::take(&mut self.output), std::mem::take(&mut self.sent))
     }
 
@@ -134,6 +151,23 @@ impl Machine {
         while self.pending.is_empty() && self.selecting.is_none() && self.flights.len() < WINDOW {
             let Some(job) = self.queue.front() else { return };
             let command = &job.request.command;
+            let is_change = command.is_change();
+            if !self.flights.is_empty() && (is_change || self.flights.iter().any(|f| f.command().is_change())) {
+                return;
+            }
+            if is_change && self.dialect.read_only {
+                self.finish_first(Err(Error::ReadOnly));
+                continue;
+            }
+            if let Some(name) = job.leaves()
+                && self.selected.as_ref().is_some_and(|(here, _)| here.as_bytes().starts_with(name.as_bytes()))
+            {
+                if !self.flights.is_empty() {
+                    return;
+                }
+                self.unselect();
+                continue;
+            }
             if let Some(name) = job.mailbox() {
                 let here = self.selected.as_ref().filter(|(n, _)| n == name);
                 let Some((_, selected)) = here.filter(|_| *command != Command::Select) else {
@@ -147,9 +181,14 @@ impl Machine {
                     self.finish_first(Err(Error::Stale));
                     continue;
                 }
+                // A copy changes another mailbox.
+                if is_change && selected.read_only && !matches!(command, Command::Copy { .. }) {
+                    self.finish_first(Err(Error::Denied("the server opens this mailbox for reading only".into())));
+                    continue;
+                }
             }
             // An untagged SEARCH does not say whose it is.
-            if *command == Command::SearchAll && self.flights.iter().any(|f| *f.command() == Command::SearchAll) {
+            if is_search(command) && self.flights.iter().any(|f| is_search(f.command())) {
                 return;
             }
             if matches!(command, Command::Fetch { items, .. } if items.len() > MAX_ITEMS) {
@@ -168,7 +207,7 @@ impl Machine {
                     let selected = job.mailbox().and(self.selected.as_ref()).map(|(_, s)| s.clone());
                     self.finish_first(Ok(Done { code: None, selected }));
                 }
-                Ok(lines) => self.send(&lines),
+                Ok(lines) => self.send(lines),
                 Err(error) => self.finish_first(Err(error)),
             }
         }
@@ -180,23 +219,37 @@ impl Machine {
         }
     }
 
-    fn send(&mut self, lines: &[Line]) {
+    fn send(&mut self, lines: Vec<Line>) {
         let Some(mut job) = self.queue.pop_front() else { return };
         job.attempts += 1;
-        let mut tags = VecDeque::new();
-        for line in lines {
-            tags.push_back(self.queue_line(line));
-        }
+        let start = self.put_out;
+        let mut lines = VecDeque::from(lines);
+        // New UIDs are paired with the old ones by their order, and Stalwart carries out at once what it gets at once.
+        let one_by_one = matches!(job.request.command, Command::Copy { .. } | Command::Move { .. });
+        let first = if one_by_one { 1 } else { lines.len() };
+        let tags = lines.drain(..first).map(|line| self.queue_line(&line)).collect();
         self.write();
-        self.flights.push_back(Flight::new(job, tags));
+        self.flights.push_back(Flight::new(job, tags, lines, start));
     }
 
     fn select(&mut self, name: MailboxName) {
-        let line = match command::select(&name, &self.dialect) {
-            Ok(line) => line,
-            Err(error) => return self.finish_first(Err(error)),
-        };
-        let tag = self.queue_line(&line);
+        match command::select(&name, &self.dialect) {
+            Ok(line) => self.send_select(&line, Some(name)),
+            Err(error) => self.finish_first(Err(error)),
+        }
+    }
+
+    /// Leaves the mailbox: never by CLOSE, which expunges. A server without UNSELECT is sent to another one.
+    fn unselect(&mut self) {
+        if self.dialect.unselect {
+            self.send_select(&Line::new("UNSELECT"), None)
+        } else {
+            self.select(MailboxName::new(b"INBOX"))
+        }
+    }
+
+    fn send_select(&mut self, line: &Line, name: Option<MailboxName>) {
+        let tag = self.queue_line(line);
         self.write();
         self.selected = None;
         self.selecting = Some(Selecting { tag, name, found: Selected::default() });
@@ -210,23 +263,28 @@ impl Machine {
         if self.debug {
             tracing::debug!(target: "imapfs::protocol", "C: T{tag} {}", printable(line.printable().as_bytes(), 500));
         }
-        for (n, octets) in line.encode(&format!("T{tag}"), self.dialect.literals).into_iter().enumerate() {
-            self.pending.push_back(Chunk { tag, waits: n > 0, octets });
-        }
+        let chunks = line.encode(&format!("T{tag}"), self.dialect.literals);
+        self.pending.extend(chunks.into_iter().map(|chunk| (tag, chunk)));
         tag
     }
 
     /// Writes what is pending up to what waits for a `+`.
     fn write(&mut self) {
-        while let Some(chunk) = self.pending.pop_front_if(|c| !c.waits) {
-            self.output.extend_from_slice(&chunk.octets);
+        while let Some((_, chunk)) = self.pending.pop_front_if(|(_, chunk)| !chunk.waits) {
+            self.put(chunk.octets);
         }
     }
 
-    /// Takes a response.
+    fn put(&mut self, octets: Octets) {
+        self.put_out += octets.len();
+        self.output.push(octets);
+    }
+
+    /// Takes a response. `handed`: how many octets of the output may have reached the server.
     ///
     /// Errors: the connection is of no use any more.
-    pub fn receive(&mut self, frame: &Frame) -> Result<Progress> {
+    pub fn receive(&mut self, frame: &Frame, handed: u64) -> Result<Progress> {
+        self.handed = handed;
         let (response, odd) = Response::parse(frame);
         if self.debug {
             tracing::debug!(target: "imapfs::protocol", "S: {}", printable(&frame.line, 300));
@@ -256,22 +314,29 @@ impl Machine {
 
     fn proceed(&mut self) -> Result<Progress> {
         let chunk = self.pending.pop_front();
-        let chunk = chunk.ok_or_else(|| Error::protocol("the server asked for more where nothing more is due"))?;
-        self.output.extend_from_slice(&chunk.octets);
+        let (_, chunk) = chunk.ok_or_else(|| Error::protocol("the server asked for more where nothing more is due"))?;
+        self.put(chunk.octets);
         self.write();
         Ok(Progress::Some)
+    }
+
+    /// Has a change not been handed to the server to its end?
+    fn is_change_on_its_way(&self) -> bool {
+        self.handed < self.put_out && self.flights.front().is_some_and(|f| f.command().is_change())
     }
 
     fn answer(&mut self, tag: &[u8], refusal: Refusal) -> Result<()> {
         let unknown = || Error::protocol("the server answered what it was not asked");
         let number = tag.strip_prefix(b"T").and_then(|n| std::str::from_utf8(n).ok()?.parse::<u64>().ok());
         let number = number.ok_or_else(unknown)?;
-        if self.pending.iter().any(|c| c.tag == number) {
-            if refusal.status == Status::Ok {
-                return Err(Error::protocol("the server answered a command before it was sent"));
-            }
+        let waiting = self.pending.iter().any(|(tag, _)| *tag == number);
+        // A refusal may come at any time: what was announced to go at once still goes (RFC 7888 section 4).
+        if refusal.status == Status::Ok && (waiting || self.is_change_on_its_way()) {
+            return Err(Error::protocol("the server answered a command before it was sent"));
+        }
+        if waiting {
             // Refused instead of a `+`: the rest of the command must not be sent.
-            self.pending.retain(|c| c.tag != number);
+            self.pending.retain(|(tag, _)| *tag != number);
             self.write();
         }
         if let Some(selecting) = self.selecting.take_if(|s| s.tag == number) {
@@ -279,9 +344,14 @@ impl Machine {
         }
         self.useful |= refusal.status == Status::Ok;
         let at = self.flights.iter().position(|f| f.tags.contains(&number)).ok_or_else(unknown)?;
-        if self.flights[at].answer(number, refusal)
-            && let Some(flight) = self.flights.remove(at)
-        {
+        if !self.flights[at].answer(number, refusal) {
+            return Ok(());
+        }
+        if let Some(line) = self.flights[at].next_line() {
+            let tag = self.queue_line(&line);
+            self.flights[at].tags.push_back(tag);
+            self.write();
+        } else if let Some(flight) = self.flights.remove(at) {
             let selected = match (flight.job.mailbox(), &self.selected) {
                 (Some(_), Some((_, selected))) => Some(selected.clone()),
                 _ => None,
@@ -294,6 +364,8 @@ impl Machine {
     /// SELECT has its answer; the job at the head of the queue asked for it.
     fn selected(&mut self, selecting: Selecting, refusal: Refusal) -> Result<()> {
         let Selecting { name, mut found, .. } = selecting;
+        // A server that refuses UNSELECT has nothing selected.
+        let Some(name) = name else { return Ok(()) };
         if refusal.status != Status::Ok {
             // Dovecot 2.3 goes on saying so on a connection that knew a mailbox which was deleted and made again.
             if refusal.code.is_none() && self.opened.contains(&name) && refusal::command(&refusal) != Error::NotFound {
@@ -318,152 +390,13 @@ impl Machine {
         Ok(())
     }
 
-    /// The part of the machine that knows the mailbox: being selected, or selected.
-    fn mailbox(&mut self) -> Option<&mut Selected> {
-        match (&mut self.selecting, &mut self.selected) {
-            (Some(selecting), _) => Some(&mut selecting.found),
-            (None, Some((_, selected))) => Some(selected),
-            (None, None) => None,
-        }
-    }
-
-    fn status(&mut self, refusal: Refusal) -> Result<Progress> {
-        let Refusal { status, code, text } = &refusal;
-        match status {
-            Status::Bye => return Err(refusal::bye(&refusal)),
-            Status::No | Status::Bad => {
-                tracing::warn!("the server warns: {}", printable(text, 200));
-                return Ok(Progress::None);
-            }
-            Status::Ok | Status::PreAuth => {}
-        }
-        if *code == Some(Code::Alert) {
-            tracing::warn!("alert of the server: {}", printable(text, 300));
-        }
-        let selecting = self.selecting.is_some();
-        let mut replaced = false;
-        if let Some(mailbox) = self.mailbox() {
-            match code {
-                // 0 is not a legal value: such a server has none.
-                Some(Code::UidValidity(validity)) => {
-                    let validity = Some(*validity).filter(|v| v.0 > 0);
-                    replaced = !selecting && mailbox.uid_validity != validity;
-                    mailbox.uid_validity = validity;
-                }
-                Some(Code::UidNext(next)) => mailbox.uid_next = Some(*next),
-                Some(Code::HighestModSeq(modseq)) => mailbox.highest_modseq = Some(*modseq),
-                Some(Code::NoModSeq) => mailbox.highest_modseq = None,
-                Some(Code::PermanentFlags(flags)) => mailbox.permanent_flags = Some(flags.clone()),
-                _ => {}
-            }
-        }
-        if replaced {
-            for flight in self.flights.iter_mut().filter(|f| f.job.mailbox().is_some()) {
-                flight.fail(Error::Stale);
-            }
-            self.tell(Data::Status(*status, code.clone(), text.clone()));
-        }
-        Ok(if selecting { Progress::Some } else { Progress::Alive })
-    }
-
-    fn tell(&self, data: Data) {
-        let mailbox = self.selected.as_ref().map(|(name, _)| name.clone());
-        let _ = self.events.send(Event { mailbox, data });
-    }
-
-    /// Gives untagged data to the command that asked for it, else to the listener for events.
-    fn route(&mut self, data: Data, octets: u64, oversize: bool) -> Progress {
-        let asks = |command: &Command| match (&data, command) {
-            (Data::List(_), Command::List) | (Data::Quota(..), Command::QuotaRoot(_)) => true,
-            (Data::MailboxStatus(name, _), Command::Status(asked))
-            | (Data::QuotaRoot(name, _), Command::QuotaRoot(asked))
-            | (Data::MyRights(name, _), Command::MyRights(asked))
-            | (Data::Acl(name, _), Command::GetAcl(asked)) => name == asked,
-            (Data::Metadata(name, _), Command::GetMetadata(asked)) => MailboxName::new(name) == *asked,
-            _ => false,
-        };
-        if let Some(flight) = self.flights.iter_mut().find(|f| asks(f.command())) {
-            flight.deliver(data, octets);
-            return Progress::Some;
-        }
-        match data {
-            Data::Fetch(row) => self.route_row(*row, octets, oversize),
-            Data::Search(result) => {
-                // ESEARCH without UID speaks of sequence numbers.
-                let tag = result.tag.as_ref().map(|t| String::from_utf8_lossy(t).into_owned());
-                let flight = self.flights.iter_mut().find(|f| *f.command() == Command::SearchAll);
-                match flight {
-                    Some(flight)
-                        if tag.is_none()
-                            || (result.uid && flight.tags.iter().any(|n| tag == Some(format!("T{n}")))) =>
-                    {
-                        flight.search(result, octets);
-                        Progress::Some
-                    }
-                    _ => Progress::None,
-                }
-            }
-            Data::Exists(count) => {
-                if let Some(mailbox) = self.mailbox() {
-                    mailbox.exists = count;
-                }
-                self.unasked(data)
-            }
-            Data::Expunge(number) => {
-                if let Some(mailbox) = self.mailbox()
-                    && (1..=mailbox.exists).contains(&number)
-                {
-                    mailbox.exists -= 1;
-                }
-                self.unasked(data)
-            }
-            Data::Vanished(earlier, ref uids) => {
-                if let Some(mailbox) = self.mailbox()
-                    && !earlier
-                {
-                    mailbox.exists = mailbox.exists.saturating_sub(uids.len());
-                }
-                self.unasked(data)
-            }
-            Data::MailboxStatus(..) | Data::List(_) => self.unasked(data),
-            _ if self.selecting.is_some() => Progress::Some,
-            _ => Progress::None,
-        }
-    }
-
-    /// What the server tells of a selected mailbox is an event; during SELECT it is part of the answer.
-    fn unasked(&mut self, data: Data) -> Progress {
-        if self.selecting.is_some() {
-            return Progress::Some;
-        }
-        self.tell(data);
-        Progress::None
-    }
-
-    fn route_row(&mut self, mut row: FetchRow, octets: u64, oversize: bool) -> Progress {
-        if self.selecting.is_some() || self.selected.is_none() {
-            return Progress::None;
-        }
-        let mut claimed = false;
-        if let Some(uid) = row.uid {
-            for flight in &mut self.flights {
-                // The octets of a row that two share are charged to the first.
-                claimed |= flight.claim(uid, &mut row, if claimed { 0 } else { octets }, oversize);
-            }
-        }
-        // Flags that nobody asked for are news; without a UID they say that something changed. Nothing else is.
-        if row.flags.is_some() {
-            let FetchRow { number, uid, flags, modseq, .. } = row;
-            self.tell(Data::Fetch(Box::new(FetchRow { number, uid, flags, modseq, ..FetchRow::default() })));
-        }
-        if claimed { Progress::Some } else { Progress::None }
-    }
-
-    /// The connection is lost: what may be sent again, in order; the rest ends with `error`. A command that ran into
-    /// its deadline is not sent again.
-    pub fn lose(&mut self, error: &Error) -> Vec<Job> {
+    /// The connection is lost, and `handed` octets of the output may have reached the server: what may be sent again, in
+    /// order; the rest ends with `error`. A command that ran into its deadline is not sent again.
+    pub fn lose(&mut self, error: &Error, handed: u64) -> Vec<Job> {
         let mut jobs = Vec::new();
-        let blamed = !matches!(error, Error::Offline(_) | Error::Busy(_));
+        // A file that cannot be read concerns nobody but whoever wanted it sent.
+        let local = matches!(error, Error::Local(_));
+        let blamed = !local && !matches!(error, Error::Offline(_) | Error::Busy(_));
         if let Some(_select) = self.selecting.take()
             && let Some(mut job) = self.queue.pop_front()
         {
@@ -471,14 +404,17 @@ impl Machine {
             if blamed { job.finish(Err(error.clone())) } else { jobs.push(job) }
         }
         for (n, flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
-            match flight.lost(error) {
-                Some(job) if n == 0 && blamed => job.finish(Err(error.clone())),
-                job => jobs.extend(job),
-            }
+            let uploads = matches!(flight.command(), Command::Append { .. } | Command::Replace { .. });
+            jobs.extend(flight.lost(error, n == 0 && (blamed || local && uploads), handed));
         }
         jobs.extend(self.queue.drain(..));
         jobs
     }
+}
+
+/// Both kinds of search have the same answer.
+fn is_search(command: &Command) -> bool {
+    matches!(command, Command::SearchAll | Command::Search { .. })
 }
 
 /// Do the UIDs of the request belong to another generation of the mailbox?

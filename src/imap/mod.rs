@@ -1,6 +1,7 @@
 //! THE SERVER. One [`Client`] is a cloneable handle around a channel of typed [`Request`]s; tasks own the connections.
 
 pub mod body_structure;
+pub mod change;
 pub mod command;
 pub mod connect;
 pub mod dispatcher;
@@ -9,8 +10,10 @@ pub mod flight;
 pub mod frame;
 pub mod gate;
 pub mod halves;
+pub mod line;
 pub mod machine;
 pub mod options;
+pub mod outbox;
 pub mod parse;
 pub mod pool;
 pub mod refusal;

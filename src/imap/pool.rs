@@ -70,8 +70,11 @@ impl Client {
 
     /// Sends a command; its answers come on the receiver, `Answer::Done` last. A dropped channel is a lost connection.
     ///
-    /// When the connection is lost before anything of the answer was seen, the command is sent once more on another
-    /// (all commands are reads); after that [`Error::Offline`].
+    /// When the connection is lost before anything of the answer was seen, a read is sent once more on another; after
+    /// that [`Error::Offline`]. A change is sent once more when no octet of it had left, or when it has the same outcome
+    /// twice (Store and Expunge with a validity, Subscribe, SetAcl, SetMetadata); else it ends with
+    /// [`Error::Uncertain`], as it does when no answer comes in time. Of a copy or a move that ends with an error what is
+    /// known to have been done comes before, as `Data::Status` with COPYUID.
     pub fn send(&self, target: Target, command: Command, class: Class, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
         let (answers, receiver) = mpsc::unbounded_channel();
         // A closed channel drops `answers`, and the receiver sees the end without Done.
@@ -79,11 +82,11 @@ impl Client {
         receiver
     }
 
-    /// Sends a command and collects its answers. When the connection is lost in the middle of them, they are all asked
-    /// for once more: all commands are reads, and nobody has seen what came.
+    /// Sends a command and collects its answers. When the connection is lost in the middle of them, those of a read are
+    /// all asked for once more: nobody has seen what came.
     pub async fn run(&self, target: Target, command: Command, class: Class, limit: u64) -> Result<(Vec<Data>, Done)> {
         let (rows, end) = self.collect(target.clone(), command.clone(), class, limit).await;
-        if rows.is_empty() || !matches!(end, Err(Error::Offline(_))) {
+        if rows.is_empty() || command.is_change() || !matches!(end, Err(Error::Offline(_))) {
             return end.map(|done| (rows, done));
         }
         drop(rows);

@@ -1,7 +1,10 @@
 //! What NO, BAD and BYE mean in file-system words, by response code (RFC 5530, RFC 9051 section 7.1).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::request::Command;
 use super::response::{Code, Status};
 use crate::error::{Error, printable};
 
@@ -41,6 +44,45 @@ impl Refusal {
     }
 }
 
+/// What servers without response codes say when they refuse a change, in lower case, and what it means. Cyrus 3.6 has
+/// codes for a few of its refusals, Courier for none, Dovecot for all but the last.
+const TEXTS: [(&str, fn(Arc<str>) -> Error); 18] = [
+    ("already exists", |_| Error::Exists),         // Cyrus, Courier
+    ("does not exist", |_| Error::NotFound),       // Cyrus, Courier
+    ("doesn't exist", |_| Error::NotFound),        // Dovecot
+    ("no such mailbox", |_| Error::NotFound),      // mailutils
+    ("permission denied", Error::Denied),          // Cyrus
+    ("access denied", Error::Denied),              // Courier
+    ("insufficient access", Error::Denied),        // Courier
+    ("over quota", Error::Quota),                  // Cyrus
+    ("quota exceeded", Error::Quota),              // Courier, Dovecot
+    ("exceed quota", Error::Quota),                // Courier
+    ("message size exceeds", Error::TooBig),       // Cyrus
+    ("too many user flags", Error::Quota),         // Cyrus
+    ("mailbox has children", |_| Error::NotEmpty), // mailutils
+    ("message contains", Error::Invalid),          // Cyrus: bare newlines, NUL, an invalid header
+    ("message has no header", Error::Invalid),     // Cyrus
+    ("invalid mailbox name", Error::Invalid),      // Cyrus, Courier
+    ("invalid character", Error::Invalid),         // Dovecot
+    ("must be subscribed", |_| Error::NotFound),   // Courier
+];
+
+/// The error of a command that was answered NO or BAD, when it is known which command it was.
+pub fn of(asked: &Command, refusal: &Refusal) -> Error {
+    let uploads = matches!(asked, Command::Append { .. } | Command::Replace { .. });
+    let text = || refusal.sentence().into();
+    match &refusal.code {
+        Some(Code::UnknownCte | Code::Parse) if uploads => Error::Invalid(text()),
+        Some(Code::Limit) if asked.is_change() && !uploads => Error::Quota(text()),
+        None | Some(Code::Other(_)) if asked.is_change() && refusal.status == Status::No => {
+            let said = String::from_utf8_lossy(&refusal.text).to_ascii_lowercase();
+            let known = TEXTS.iter().find(|(words, _)| said.contains(words));
+            known.map_or_else(|| command(refusal), |(_, error)| error(text()))
+        }
+        _ => command(refusal),
+    }
+}
+
 /// The error of a command after login that was answered NO or BAD.
 pub fn command(refusal: &Refusal) -> Error {
     let text = || refusal.sentence().into();
@@ -53,7 +95,7 @@ pub fn command(refusal: &Refusal) -> Error {
         Some(Code::Limit | Code::TooBig) => Error::TooBig(text()),
         Some(Code::InUse) => Error::Busy(text()),
         Some(Code::Unavailable) => Error::Busy(text()),
-        Some(Code::Cannot) => Error::Unsupported(text()),
+        Some(Code::Cannot) => Error::NotPermitted(text()),
         Some(Code::ExpungeIssued) => Error::Stale,
         Some(Code::Expired | Code::PrivacyRequired | Code::AuthenticationFailed) => Error::Auth(text()),
         None if refusal.status == Status::No && refusal.is_missing() => Error::NotFound,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::flight::Job;
 use super::machine::{Machine, Progress};
-use super::request::{Class, Command, Request, Target};
+use super::outbox::Outbox;
 use super::setup::Wire;
 use crate::error::{Error, Result};
 
@@ -53,7 +53,10 @@ pub struct End {
 pub struct Session {
     wire: Wire,
     machine: Machine,
+    outbox: Outbox,
     timeout: Duration,
+    /// Octets that had been written when it was last looked: of a long message they are progress.
+    written: u64,
     /// When something useful came last, or the wait began.
     progress: Instant,
     /// When anything came last.
@@ -72,7 +75,9 @@ impl Session {
         Self {
             wire,
             machine,
+            outbox: Outbox::default(),
             timeout,
+            written: 0,
             progress: now,
             heard: now,
             probe: None,
@@ -86,13 +91,16 @@ impl Session {
     pub async fn serve(mut self, mut jobs: UnboundedReceiver<Job>) -> End {
         match self.work(&mut jobs).await {
             Ok(()) => {
-                self.say_goodbye().await;
-                let jobs = self.machine.lose(&Error::offline("the connection is closed"));
+                // In the middle of a message it would become a part of it.
+                if self.outbox.is_empty() && !self.machine.is_mid_command() {
+                    self.say_goodbye().await;
+                }
+                let jobs = self.machine.lose(&Error::offline("the connection is closed"), self.outbox.handed());
                 End { error: None, jobs, useful: self.machine.is_useful() }
             }
             Err(error) => {
                 jobs.close();
-                let mut lost = self.machine.lose(&error);
+                let mut lost = self.machine.lose(&error, self.outbox.handed());
                 while let Ok(job) = jobs.try_recv() {
                     lost.push(job);
                 }
@@ -115,7 +123,7 @@ impl Session {
                 return Ok(());
             }
             let deadline = self.deadline().min(closing.unwrap_or(self.deadline()));
-            let Self { wire, machine, .. } = self;
+            let Self { wire, machine, outbox, .. } = self;
             tokio::select! {
                 job = jobs.recv(), if open => match job {
                     Some(job) => machine.push(job),
@@ -134,8 +142,9 @@ impl Session {
                     }
                     Err(e) => return Err(Error::offline(format!("connection lost: {e}"))),
                 },
-                written = wire.writer.write(), if wire.writer.is_pending() => {
-                    written.map_err(|e| Error::offline(format!("connection lost: {e}")))?;
+                written = outbox.write(&mut wire.writer), if wire.writer.is_pending() || !outbox.is_empty() => {
+                    written?;
+                    self.sent();
                 }
                 () = sleep_until(deadline) => self.late()?,
             }
@@ -145,11 +154,15 @@ impl Session {
     /// Writes what the machine has to say; the clocks start when the waiting does.
     fn pump(&mut self) -> Result<()> {
         let waited = self.machine.is_busy();
+        // Whether a change was made on a connection that had died in silence nobody could say: it is asked first.
+        if !waited && self.machine.is_change_next() && self.heard.elapsed() >= DOUBTFUL {
+            self.machine.push_first(Job::noop());
+        }
         self.machine.pump();
         let (output, commands) = self.machine.take_output();
-        if !output.is_empty() {
-            self.wire.open.counters().commands.fetch_add(commands, Ordering::Relaxed);
-            self.wire.writer.push(&output).map_err(|e| Error::protocol(format!("cannot compress: {e}")))?;
+        self.wire.open.counters().commands.fetch_add(commands, Ordering::Relaxed);
+        for octets in output {
+            self.outbox.push(octets);
         }
         self.wire.framer.set_limits(self.machine.limits());
         if !waited && self.machine.is_busy() {
@@ -159,6 +172,18 @@ impl Session {
             self.new_window(now);
         }
         Ok(())
+    }
+
+    /// Octets were written: the server has all the more to take in before it can answer.
+    fn sent(&mut self) {
+        let written = self.wire.writer.written();
+        self.window_octets += written - self.written;
+        self.written = written;
+        let now = Instant::now();
+        self.progress = now;
+        if self.window_octets >= FLOOR {
+            self.new_window(now);
+        }
     }
 
     fn new_window(&mut self, now: Instant) {
@@ -191,7 +216,7 @@ impl Session {
 
     fn take_frames(&mut self) -> Result<()> {
         while let Some(frame) = self.wire.framer.next_frame()? {
-            let progress = self.machine.receive(&frame)?;
+            let progress = self.machine.receive(&frame, self.outbox.handed())?;
             let now = Instant::now();
             match progress {
                 Progress::None => continue,
@@ -220,20 +245,16 @@ impl Session {
     /// A deadline has passed.
     fn late(&mut self) -> Result<()> {
         let now = Instant::now();
+        // A slow link takes long for one piece.
+        if self.wire.writer.written() > self.written {
+            self.sent();
+        }
         if now < self.deadline() {
             return Ok(());
         }
         if !self.machine.is_busy() {
             self.progress = now;
-            let (answers, _) = tokio::sync::mpsc::unbounded_channel();
-            let noop = Request {
-                target: Target::Account,
-                command: Command::Noop,
-                class: Class::Small,
-                limit: 1 << 20,
-                answers,
-            };
-            self.machine.push(Job::new(noop));
+            self.machine.push_first(Job::noop());
             return Ok(());
         }
         if self.probe.is_some() {

@@ -1,5 +1,7 @@
 //! Servers for tests: one that plays a script, and one that answers commands by a function.
 
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +13,17 @@ use super::command::Dialect;
 use super::flight::Job;
 use super::frame::{Framer, Limits};
 use super::halves::halves;
+use super::line::{Chunk, Line, Literals, Octets};
 use super::machine::Machine;
 use super::options::{Credentials, Options, Tls};
-use super::request::{Answer, Class, Command, Done, FetchItem, Request, Target};
+use super::request::{Answer, Class, Command, Done, FetchItem, Request, Target, Upload};
 use super::response::Data;
 use super::server::{Event, Server};
 use super::session::Session;
 use super::setup::{Open, Wire};
 use super::transport::Counters;
 use crate::error::{Error, Result};
+use crate::mail::flag::Flags;
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
 
@@ -133,6 +137,39 @@ pub async fn collect(mut receiver: mpsc::UnboundedReceiver<Answer>) -> (Vec<Data
         }
     }
     (rows, None)
+}
+
+/// A line as it goes out under the tag `t1`: what goes out at once, and each piece after a `+`.
+pub fn octets(line: &Line, literals: Literals) -> Vec<Vec<u8>> {
+    let mut pieces: Vec<Vec<u8>> = vec![Vec::new()];
+    for Chunk { waits, octets } in line.encode("t1", literals) {
+        let octets = match octets {
+            Octets::Text(text) => text.to_vec(),
+            Octets::File(file, octets) => {
+                let mut text = vec![0; octets as usize];
+                file.read_exact_at(&mut text, 0).unwrap();
+                text
+            }
+        };
+        if waits {
+            pieces.push(Vec::new());
+        }
+        pieces.last_mut().unwrap().extend(octets);
+    }
+    pieces
+}
+
+/// A message in a file that has no name.
+pub fn upload(text: &[u8], flags: &[&str], internal_date: Option<i64>) -> Upload {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(text).unwrap();
+    let flags = Flags::from_wire(flags.iter().map(|flag| flag.as_bytes()));
+    Upload { file: Arc::new(file), octets: text.len() as u64, flags, internal_date }
+}
+
+/// A set of UIDs.
+pub fn uids(text: &str) -> UidSet {
+    UidSet::parse(text.as_bytes()).unwrap()
 }
 
 /// INBOX or another mailbox, with a UIDVALIDITY.

@@ -51,6 +51,7 @@ pub fn options() -> account::Options {
         memory: 64 * 1024 * 1024,
         deletion: account::Deletion::default(),
         read_only: false,
+        write_behind: false,
     }
 }
 

@@ -96,9 +96,7 @@ impl Fs {
             TAGS => writable::parse_tags(value, &known)?,
             _ => return Err(unsupported(name)),
         };
-        let kept = known.without(&clear);
-        let flags = Flags::from_wire(kept.iter().chain(set.iter()).map(str::as_bytes));
-        self.local_setxattr(node, FLAGS, flags.to_string().as_bytes())
+        self.local_setxattr(node, FLAGS, known.without(&clear).with(&set).to_string().as_bytes())
     }
 
     async fn change_mailbox_attribute(&self, id: MailboxId, name: &str, value: Option<&[u8]>) -> Result<()> {

@@ -47,14 +47,29 @@ impl Flags {
         self.0.iter().map(AsRef::as_ref)
     }
 
-    /// Those that are not among `others`.
-    pub fn without(&self, others: &Flags) -> Flags {
-        Self(self.0.iter().filter(|flag| !others.contains(flag)).cloned().collect())
-    }
-
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// These, and those.
+    pub fn with(&self, more: &Flags) -> Flags {
+        Self::from_wire(self.iter().chain(more.iter()).map(str::as_bytes))
+    }
+
+    /// These without those.
+    pub fn without(&self, fewer: &Flags) -> Flags {
+        Self(self.0.iter().filter(|flag| !fewer.contains(flag)).cloned().collect())
+    }
+
+    /// Those of these that are among those.
+    pub fn among(&self, others: &Flags) -> Flags {
+        Self(self.0.iter().filter(|flag| others.contains(flag)).cloned().collect())
+    }
+
+    /// The flags, as a command takes them.
+    pub fn to_vec(&self) -> Vec<Box<str>> {
+        self.0.clone()
     }
 
     /// Keywords only: what has no backslash.
@@ -86,7 +101,6 @@ mod tests {
         assert_eq!(flags.to_string(), "$Forwarded \\Seen");
         assert!(flags.contains("\\SEEN") && !flags.contains("Seen"));
         assert_eq!(flags.keywords().collect::<Vec<_>>(), ["$Forwarded"]);
-        assert_eq!(flags.without(&Flags::from_wire([&b"\\SEEN"[..]])).to_string(), "$Forwarded");
     }
 
     #[test]
@@ -115,5 +129,14 @@ mod tests {
         for name in bad.into_iter().chain([&*long]) {
             assert!(!is_settable(name), "{name:?}");
         }
+    }
+
+    #[test]
+    fn sets_of_flags_are_added_and_taken_away_whatever_the_case() {
+        let flags = |text: &str| Flags::from_wire(text.split(' ').map(str::as_bytes));
+        let (a, b) = (flags("\\Seen work"), flags("\\SEEN home"));
+        assert_eq!(a.with(&b), flags("\\Seen home work"));
+        assert_eq!((a.without(&b), a.among(&b)), (flags("work"), flags("\\Seen")));
+        assert!(a.without(&a).is_empty());
     }
 }

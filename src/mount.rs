@@ -1,7 +1,8 @@
 //! The composition root: runtime, account, file system, kernel session, signals, and the order of shutdown.
 //!
 //! Up: connect and log in, open the account, mount, tell that we are ready. Down, whether by a signal or because
-//! somebody unmounted: the kernel session first, so that no new request comes; then what was written is sent; then the
+//! somebody unmounted: the kernel session first, so that no new request comes; then what was written is sent and the
+//! changes that are queued are made; then the
 //! connections, with LOGOUT.
 
 use std::path::PathBuf;
@@ -35,6 +36,9 @@ const BUSY_GRACE: Duration = Duration::from_secs(1);
 /// How long what is still being sent may hold up the end of the process. What is not there by then stays on disk.
 const COMMIT_GRACE: Duration = Duration::from_secs(60);
 
+/// How long changes that are queued may hold it up.
+const CHANGES_GRACE: Duration = Duration::from_secs(20);
+
 /// What a mount is told.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -58,6 +62,8 @@ pub struct Options {
     pub read_only: bool,
     /// What happens to messages that are removed.
     pub deletion: account::Deletion,
+    /// Changes of messages are not waited for.
+    pub write_behind: bool,
     /// The connections.
     pub imap: imap::Options,
 }
@@ -91,6 +97,7 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     if tokio::time::timeout(COMMIT_GRACE, fs.settle()).await.is_err() {
         fs.abandon();
     }
+    fs.finish(CHANGES_GRACE).await;
     client.close().await;
     outcome
 }
@@ -109,6 +116,7 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
         memory: MEMORY,
         deletion: options.deletion,
         read_only: options.read_only,
+        write_behind: options.write_behind,
     };
     let account = Account::open(client.clone(), unasked, account).await?;
     let names = if options.uid_names { Names::Uid } else { Names::Full };

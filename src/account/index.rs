@@ -1,16 +1,22 @@
 //! The messages of one mailbox, kept in step with the server: asks what may have changed, applies what it hears.
 
+mod own;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::object::Locator;
+use self::own::Pending;
+pub use self::own::copied;
+use super::object::{Locator, SharedName};
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, FetchRow, Selected, StatusItems};
 use crate::imap::{Answer, Class, Client, Command, FetchItem, Target};
 use crate::mail::envelope::Summary;
+use crate::mail::flag::Flags;
 use crate::mail::mailbox::{Change, Event, Mailbox, Opened, Step};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
@@ -25,16 +31,29 @@ const ROW_MAX: u64 = 64 * 1024;
 /// How often all flags are asked for again where the server cannot tell which changed (no CONDSTORE).
 const FLAGS_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Where changes of messages are told.
-pub type Changes = mpsc::UnboundedSender<(MailboxId, Change)>;
+/// Where changes of messages are told, and how.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// To whom.
+    pub to: mpsc::UnboundedSender<(MailboxId, Change)>,
+    /// A message with the flag `\Deleted` is not there (`--delete flag`).
+    pub hide_deleted: bool,
+}
+
+impl Changes {
+    fn tell(&self, id: MailboxId, change: Change) {
+        // A closed channel: the mount is going down.
+        let _ = self.to.send((id, change));
+    }
+}
 
 /// The messages of one mailbox.
 #[derive(Debug)]
 pub struct Index {
     /// Its id, as long as its UIDVALIDITY stays.
     pub id: MailboxId,
-    /// Its name.
-    pub name: MailboxName,
+    /// Its name, which may change.
+    pub name: SharedName,
     known: Mutex<Known>,
     changes: Changes,
 }
@@ -49,6 +68,12 @@ struct Known {
     changed: SystemTime,
     /// Another UIDVALIDITY was seen.
     void: bool,
+    /// What is queued for messages and not done yet.
+    pending: HashMap<Uid, Pending>,
+    /// PERMANENTFLAGS, and whether it can only be read, as the newest SELECT told.
+    access: Option<(Option<Flags>, bool)>,
+    /// New messages have a UID from this one on, as was known then.
+    next: Option<(Instant, u32)>,
 }
 
 impl Index {
@@ -60,30 +85,38 @@ impl Index {
             flags_checked: None,
             changed: SystemTime::now(),
             void: false,
+            pending: HashMap::new(),
+            access: None,
+            next: None,
         };
-        Self { id, name, known: Mutex::new(known), changes }
+        Self { id, name: SharedName::new(name), known: Mutex::new(known), changes }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All messages, ascending by UID.
+    /// All messages that are shown, ascending by UID.
     pub fn messages(&self) -> Vec<Arc<Summary>> {
-        self.lock().mailbox.messages().cloned().collect()
+        let known = self.lock();
+        known.mailbox.messages().filter_map(|m| known.show(m, self.changes.hide_deleted)).collect()
     }
 
-    /// A message that is known already.
+    /// A message that is known already, shown or not.
     pub fn get(&self, uid: Uid) -> Option<Arc<Summary>> {
-        self.lock().mailbox.get(uid).cloned()
+        let known = self.lock();
+        known.mailbox.get(uid).map(|m| known.with_pending(m))
     }
 
-    /// What SELECT told last, and how many messages are known, how many of them not `\Seen`; `None` before the first
+    /// What SELECT told last, and how many messages are shown, how many of them not `\Seen`; `None` before the first
     /// listing.
     pub fn counts(&self) -> Option<(Opened, usize, usize)> {
         let known = self.lock();
-        let unseen = known.mailbox.messages().filter(|m| !m.flags.contains("\\Seen")).count();
-        known.mailbox.opened().filter(|_| known.mailbox.is_complete()).map(|o| (o, known.mailbox.len(), unseen))
+        let opened = known.mailbox.opened().filter(|_| known.mailbox.is_complete())?;
+        let shown = known.mailbox.messages().filter_map(|m| known.show(m, self.changes.hide_deleted));
+        let (all, unseen) =
+            shown.fold((0, 0), |(all, unseen), m| (all + 1, unseen + usize::from(!m.flags.contains("\\Seen"))));
+        Some((opened, all, unseen))
     }
 
     /// UIDVALIDITY, once it is known.
@@ -121,13 +154,13 @@ impl Index {
         let told = known.mailbox.is_complete();
         for event in events {
             for change in known.mailbox.apply(event) {
+                let change = if self.changes.hide_deleted { known.hidden(change) } else { change };
                 if !matches!(change, Change::Flags(_)) {
                     known.changed = SystemTime::now();
                 }
                 known.void |= change == Change::Reset;
                 if told && change != Change::Reset {
-                    // A closed channel: the mount is going down.
-                    let _ = self.changes.send((self.id, change));
+                    self.changes.tell(self.id, change);
                 }
             }
         }
@@ -175,9 +208,9 @@ impl Index {
 
     /// Asks STATUS whether anything changed; that may not tell, then SELECT must.
     async fn is_current(&self, client: &Client) -> Result<bool> {
-        let (rows, _) = client.run(Target::Account, Command::Status(self.name.clone()), Class::Small, ROW_MAX).await?;
+        let (rows, _) = client.run(Target::Account, Command::Status(self.name.get()), Class::Small, ROW_MAX).await?;
         let status = rows.into_iter().find_map(|row| match row {
-            Data::MailboxStatus(name, items) if name == self.name => Some(items),
+            Data::MailboxStatus(name, items) if name == self.name.get() => Some(items),
             _ => None,
         });
         Ok(status.and_then(opened_by_status).is_some_and(|now| self.is_as_told(&now)))
@@ -192,10 +225,11 @@ impl Index {
 
     /// SELECTs it, for what is true now.
     async fn open(&self, client: &Client) -> Result<Opened> {
-        let target = Target::Mailbox { name: self.name.clone(), validity: None };
+        let target = Target::Mailbox { name: self.name.get(), validity: None };
         let (_, done) = client.run(target, Command::Select, Class::Small, ROW_MAX).await?;
         let selected = done.selected.ok_or_else(|| Error::protocol("SELECT told nothing"))?;
         let opened = opened_by_select(&selected);
+        self.lock().selected(&selected);
         if opened.exists > MESSAGES_MAX {
             return Err(Error::TooBig(format!("{} messages in one mailbox", opened.exists).into()));
         }
@@ -220,8 +254,9 @@ impl Index {
         uids.iter().filter(|uid| known.mailbox.get(*uid).is_none()).collect()
     }
 
-    fn target(&self) -> Target {
-        Target::Mailbox { name: self.name.clone(), validity: self.validity().filter(|v| v.0 != 0) }
+    /// Where a command about its messages must run.
+    pub fn target(&self) -> Target {
+        Target::Mailbox { name: self.name.get(), validity: self.validity().filter(|v| v.0 != 0) }
     }
 
     async fn step(&self, client: &Client, step: &Step, opened: &Opened) -> Result<()> {

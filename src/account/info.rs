@@ -10,8 +10,9 @@ use crate::imap::response::Data;
 use crate::imap::{Class, Command, Target};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::UidValidity;
-use crate::tree::attributes::{METADATA, MailboxInfo, Origin};
+use crate::tree::attributes::{MailboxInfo, Origin};
 use crate::tree::node::MailboxId;
+use crate::tree::writable::METADATA;
 
 /// Octets of an answer about rights or quota at the most.
 const ANSWER_MAX: u64 = 256 * 1024;
@@ -94,7 +95,7 @@ impl Account {
         let mut info =
             MailboxInfo { mailbox: Some(mailbox.display), special_use, subscribed, ..MailboxInfo::default() };
         if index.counts().is_none() && wanted.is_none_or(|name| COUNTED.contains(&name)) {
-            self.ask_status(id, &index.name, &mut info).await?;
+            self.ask_status(id, &index.name.get(), &mut info).await?;
         }
         if let Some((opened, messages, unseen)) = index.counts() {
             info.messages = Some(messages as u64);
@@ -107,7 +108,7 @@ impl Account {
         if self.client.server().offers("ACL") {
             if wants("user.imap.rights") {
                 info.rights = self
-                    .ask(Command::MyRights(index.name.clone()), |row| match row {
+                    .ask(Command::MyRights(index.name.get()), |row| match row {
                         Data::MyRights(_, rights) => Some(rights),
                         _ => None,
                     })
@@ -115,7 +116,7 @@ impl Account {
             }
             if wants("user.imap.acl") {
                 info.acl = self
-                    .ask(Command::GetAcl(index.name.clone()), |row| match row {
+                    .ask(Command::GetAcl(index.name.get()), |row| match row {
                         Data::Acl(_, rights) => Some(
                             rights
                                 .into_iter()
@@ -129,10 +130,10 @@ impl Account {
         }
         let wants_metadata = wanted.is_none_or(|wanted| wanted.starts_with(METADATA));
         if wants_metadata && self.client.server().offers("METADATA") {
-            info.metadata = self.ask_metadata(&index.name).await;
+            info.metadata = self.ask_metadata(&index.name.get()).await;
         }
         if wants("user.imap.quota") {
-            info.quota = self.ask_quota(&index.name).await;
+            info.quota = self.ask_quota(&index.name.get()).await;
         }
         Ok(info)
     }

@@ -31,6 +31,10 @@ pub struct Mailbox {
     pub display: String,
     /// Attributes of LIST, lower-case, `\noselect` and `\sent` and so on.
     pub attributes: Vec<String>,
+    /// Its name on the wire; `None` for a level that was never listed.
+    pub name: Option<MailboxName>,
+    /// What parts the levels of its name.
+    pub delimiter: Option<u8>,
     /// Its messages; `None` for a name that is only a level (`\Noselect`, or never listed).
     pub index: Option<Arc<Index>>,
 }
@@ -100,6 +104,16 @@ impl Mailboxes {
         at
     }
 
+    /// The mailbox of this name in a directory, whatever the case.
+    pub fn child_ignoring_case(&self, parent: Option<MailboxId>, name: &str) -> Option<MailboxId> {
+        self.children(parent)?.iter().find(|(of, _)| of.eq_ignore_ascii_case(name)).map(|(_, id)| *id)
+    }
+
+    /// All mailboxes.
+    pub fn all(&self) -> impl Iterator<Item = &Mailbox> {
+        self.by_id.values()
+    }
+
     /// All mailboxes with messages.
     pub fn indexes(&self) -> impl Iterator<Item = &Arc<Index>> {
         self.by_id.values().filter_map(|m| m.index.as_ref())
@@ -126,7 +140,7 @@ impl Mailboxes {
             let name = row.filter(|row| !row.attributes.iter().any(|a| a == "\\noselect" || a == "\\nonexistent"));
             let is_another = |id: &MailboxId, row: &ListRow| {
                 let index = before.get(id).and_then(|m| m.index.as_ref());
-                self.spent.contains(id) || index.is_some_and(|index| index.name != row.name)
+                self.spent.contains(id) || index.is_some_and(|index| index.name.get() != row.name)
             };
             if name.zip(self.ids.get(&path)).is_some_and(|(row, id)| is_another(id, row)) {
                 self.ids.remove(&path);
@@ -148,7 +162,10 @@ impl Mailboxes {
             let component = directory.name.to_string();
             self.siblings(parent).insert(component.clone(), id);
             let children = BTreeMap::new();
-            self.by_id.insert(id, Mailbox { id, component, parent, children, path, display, attributes, index });
+            let (name, delimiter) = (row.map(|row| row.name.clone()), row.and_then(|row| row.delimiter));
+            let mailbox =
+                Mailbox { id, component, parent, children, path, display, attributes, name, delimiter, index };
+            self.by_id.insert(id, mailbox);
         }
         self.spent.extend(before.values().filter(|gone| gone.index.is_some()).map(|gone| gone.id));
         before.into_values().map(|gone| Moved { parent: gone.parent, component: gone.component }).collect()
@@ -160,7 +177,7 @@ impl Mailboxes {
         self.ids.remove(&mailbox.path);
         let path = mailbox.path.clone();
         mailbox.id = self.assign(&path, &format!("{path}/{}", validity.0))?;
-        mailbox.index = mailbox.index.map(|old| Arc::new(Index::new(mailbox.id, old.name.clone(), changes.clone())));
+        mailbox.index = mailbox.index.map(|old| Arc::new(Index::new(mailbox.id, old.name.get(), changes.clone())));
         self.siblings(mailbox.parent).insert(mailbox.component.clone(), mailbox.id);
         for child in mailbox.children.values() {
             if let Some(child) = self.by_id.get_mut(child) {
@@ -171,6 +188,100 @@ impl Mailboxes {
         let new = mailbox.id;
         self.by_id.insert(new, mailbox);
         Some((new, moved))
+    }
+
+    /// A mailbox and those in it are called otherwise from now on, and keep their ids. Tells the names that came and
+    /// went, and the subscriptions that are to follow: (old name, new name).
+    pub fn rename(
+        &mut self,
+        id: MailboxId,
+        parent: Option<MailboxId>,
+        component: &str,
+        old: &MailboxName,
+        new: &MailboxName,
+    ) -> (Vec<Moved>, Vec<(MailboxName, MailboxName)>) {
+        let Some(mailbox) = self.by_id.get(&id) else { return Default::default() };
+        let (old_path, left) = (mailbox.path.clone(), mailbox.parent);
+        let came = Moved { parent, component: component.to_owned() };
+        let went = Moved { parent: left, component: mailbox.component.clone() };
+        let above = parent.and_then(|parent| self.by_id.get(&parent)).map(|parent| parent.path.clone());
+        let new_path = above.map_or_else(|| component.to_owned(), |above| format!("{above}/{component}"));
+        let below = |path: &str| {
+            let rest = path.strip_prefix(&*old_path)?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{new_path}{rest}"))
+        };
+        // Ids that the new paths had once are those of other mail.
+        let ids = std::mem::take(&mut self.ids);
+        let (moving, staying): (Vec<_>, Vec<_>) = ids.into_iter().partition(|(path, _)| below(path).is_some());
+        self.ids = staying.into_iter().collect();
+        self.ids.extend(moving.into_iter().filter_map(|(path, id)| Some((below(&path)?, id))));
+        let renamed = |name: &MailboxName| {
+            let rest = name.as_bytes().strip_prefix(old.as_bytes())?;
+            Some(MailboxName::new(&[new.as_bytes(), rest].concat()))
+        };
+        let mut subscribed = Vec::new();
+        for mailbox in self.by_id.values_mut() {
+            let Some(path) = below(&mailbox.path) else { continue };
+            mailbox.path = path;
+            let Some(name) = mailbox.name.as_ref().and_then(renamed) else { continue };
+            if let Some(index) = &mailbox.index {
+                index.name.set(name.clone());
+            }
+            mailbox.display = name.decode();
+            if let Some(before) = mailbox.name.replace(name.clone()).filter(|_| mailbox.is_subscribed()) {
+                subscribed.push((before, name));
+            }
+        }
+        self.siblings(left).remove(&went.component);
+        self.siblings(parent).insert(component.to_owned(), id);
+        if let Some(mailbox) = self.by_id.get_mut(&id) {
+            (mailbox.parent, mailbox.component) = (parent, component.to_owned());
+        }
+        (vec![went, came], subscribed)
+    }
+
+    /// A mailbox is gone, and its id with it.
+    pub fn forget(&mut self, id: MailboxId) -> Option<Moved> {
+        let mailbox = self.by_id.remove(&id)?;
+        self.siblings(mailbox.parent).remove(&mailbox.component);
+        self.ids.remove(&mailbox.path);
+        self.spent.insert(id);
+        Some(Moved { parent: mailbox.parent, component: mailbox.component })
+    }
+
+    /// A mailbox was subscribed, or no longer is.
+    pub fn subscribed(&mut self, id: MailboxId, subscribed: bool) {
+        if let Some(mailbox) = self.by_id.get_mut(&id) {
+            mailbox.attributes.retain(|attribute| attribute != "\\subscribed");
+            mailbox.attributes.extend(subscribed.then(|| "\\subscribed".to_owned()));
+        }
+    }
+
+    /// The wire name of a mailbox; of a level that was never listed, as it stands in the names below it.
+    pub fn wire(&self, id: MailboxId) -> Option<MailboxName> {
+        let mailbox = self.by_id.get(&id)?;
+        if mailbox.name.is_some() {
+            return mailbox.name.clone();
+        }
+        let child = *mailbox.children.values().next()?;
+        let (name, delimiter) = (self.wire(child)?, self.delimiter_of(child)?);
+        let name = name.as_bytes().strip_suffix(&[delimiter]).unwrap_or(name.as_bytes());
+        let end = name.iter().rposition(|byte| *byte == delimiter)?;
+        Some(MailboxName::new(&name[..end]))
+    }
+
+    /// What parts the levels of a mailbox's name, as listed with it or with one below.
+    pub fn delimiter_of(&self, id: MailboxId) -> Option<u8> {
+        let mailbox = self.by_id.get(&id)?;
+        match &mailbox.name {
+            Some(_) => mailbox.delimiter,
+            None => self.delimiter_of(*mailbox.children.values().next()?),
+        }
+    }
+
+    /// What parts the levels of names at the top.
+    pub fn delimiter(&self) -> Option<u8> {
+        self.roots.values().find_map(|id| self.delimiter_of(*id))
     }
 
     fn siblings(&mut self, parent: Option<MailboxId>) -> &mut BTreeMap<String, MailboxId> {
@@ -215,7 +326,7 @@ mod tests {
     }
 
     fn listed(names: &[&str]) -> (Mailboxes, Changes) {
-        let changes = tokio::sync::mpsc::unbounded_channel().0;
+        let changes = Changes { to: tokio::sync::mpsc::unbounded_channel().0, hide_deleted: false };
         let mut mailboxes = Mailboxes::default();
         mailboxes.update(&rows(names), &changes);
         (mailboxes, changes)
@@ -257,6 +368,36 @@ mod tests {
         // The next listing knows it under its new id.
         a.update(&rows(&["a", "a/b"]), &changes);
         assert_eq!(a.find("a"), Some(new));
+    }
+
+    #[test]
+    fn a_renamed_mailbox_keeps_its_id_and_so_do_those_in_it() {
+        let (mut a, changes) = listed(&["INBOX", "a", "a/b", "ab", "z"]);
+        let (before, below, other) = (a.find("a").unwrap(), a.find("a/b").unwrap(), a.find("ab"));
+        let name = |text: &str| MailboxName::new(text.as_bytes());
+        let (moved, _) = a.rename(before, a.find("z"), "c", &name("a"), &name("z/c"));
+        assert_eq!(moved[0], Moved { parent: None, component: "a".into() });
+        for _ in 0..2 {
+            assert_eq!((a.find("z/c"), a.find("z/c/b"), a.find("ab")), (Some(before), Some(below), other));
+            assert_eq!(a.find("a"), None);
+            assert_eq!(a.get(below).unwrap().index.as_ref().unwrap().name.get(), name("z/c/b"));
+            // The next listing finds it so.
+            assert_eq!(a.update(&rows(&["INBOX", "z/c", "z/c/b", "ab", "z"]), &changes), []);
+        }
+        // What comes under the old name is another one.
+        a.update(&rows(&["INBOX", "a", "z/c", "z/c/b", "ab", "z"]), &changes);
+        assert!(a.find("a").is_some_and(|id| id != before));
+        assert!(a.forget(below).is_some());
+        a.update(&rows(&["INBOX", "z/c", "z/c/b"]), &changes);
+        assert!(a.find("z/c/b").is_some_and(|id| id != below));
+    }
+
+    #[test]
+    fn the_name_of_a_level_stands_in_the_names_below_it() {
+        let (a, _) = listed(&["x/y/z"]);
+        assert_eq!(a.wire(a.find("x").unwrap()), Some(MailboxName::new(b"x")));
+        assert_eq!(a.wire(a.find("x/y").unwrap()), Some(MailboxName::new(b"x/y")));
+        assert_eq!(a.delimiter_of(a.find("x").unwrap()), Some(b'/'));
     }
 
     #[test]

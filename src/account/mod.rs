@@ -4,12 +4,19 @@ mod cache;
 mod change;
 mod content;
 mod flight;
+mod group;
 mod index;
 mod info;
+mod later;
+mod mailbox_change;
 mod mailboxes;
 mod message;
 mod object;
 mod reading;
+mod removal;
+mod store;
+mod transfer;
+mod upload;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,9 +34,9 @@ use self::mailboxes::{Mailboxes, Moved};
 use self::object::{Length, Object};
 use self::reading::Reading;
 use crate::error::{Error, Result};
+use crate::imap::Client;
 use crate::imap::response::Data;
 use crate::imap::server::Event;
-use crate::imap::{Class, Client, Command, Target};
 use crate::mail::envelope::Summary;
 use crate::mail::mailbox::Change;
 use crate::mail::section::Section;
@@ -38,9 +45,11 @@ use crate::tree::node::{EntryId, MailboxId};
 
 pub use self::change::{Deletion, Place};
 pub use self::info::Quota;
+pub use self::later::Landing;
 pub use self::mailboxes::Mailbox;
 pub use self::message::Message;
 pub use self::reading::Reader;
+pub use self::upload::prepare_upload;
 
 /// What this layer obeys.
 #[derive(Clone, Debug)]
@@ -63,6 +72,8 @@ pub struct Options {
     pub deletion: Deletion,
     /// Nothing is changed on the server.
     pub read_only: bool,
+    /// Moves, removals and flags of messages return when they are queued.
+    pub write_behind: bool,
 }
 
 /// Trees of messages that are kept, octets (estimated).
@@ -107,6 +118,7 @@ pub struct Account {
     find_flights: Flights<(MailboxId, Uid), Arc<Summary>>,
     message_flights: Flights<(MailboxId, Uid), Arc<Message>>,
     info: info::Info,
+    changing: change::Changing,
     /// Handed to each index.
     message_changes: index::Changes,
     changed: mpsc::UnboundedSender<Changed>,
@@ -134,6 +146,7 @@ impl Account {
     pub async fn open(client: Client, events: mpsc::UnboundedReceiver<Event>, options: Options) -> Result<Arc<Self>> {
         let (message_changes, from_indexes) = mpsc::unbounded_channel();
         let (changed, changes) = mpsc::unbounded_channel();
+        let hide_deleted = options.deletion == Deletion::Flag;
         let account = Arc::new(Self {
             content: Arc::new(Content::new(client.clone(), options.memory)),
             reading: Arc::default(),
@@ -145,7 +158,8 @@ impl Account {
             find_flights: Flights::default(),
             message_flights: Flights::default(),
             info: info::Info::default(),
-            message_changes,
+            changing: change::Changing::default(),
+            message_changes: index::Changes { to: message_changes, hide_deleted },
             changed,
             changes: Mutex::new(Some(changes)),
             client,
@@ -191,7 +205,8 @@ impl Account {
 
     /// What the server says unasked makes the next look ask, or is a flag that changed.
     fn hear(&self, event: Event) {
-        let index = event.mailbox.and_then(|name| self.table().mailboxes.indexes().find(|i| i.name == name).cloned());
+        let index =
+            event.mailbox.and_then(|name| self.table().mailboxes.indexes().find(|i| i.name.get() == name).cloned());
         let Some(index) = index else { return };
         match event.data {
             Data::Exists(_) | Data::Expunge(_) | Data::Vanished(..) => index.expire(),
@@ -223,20 +238,8 @@ impl Account {
     }
 
     async fn list(&self) -> Result<()> {
-        let started = Instant::now();
-        let (rows, _) = self.client.run(Target::Account, Command::List, Class::Small, LIST_MAX).await?;
-        let rows: Vec<_> =
-            rows.into_iter().filter_map(|row| if let Data::List(row) = row { Some(row) } else { None }).collect();
-        // INBOX is always there: an empty list is no list.
-        if rows.is_empty() {
-            return Err(Error::protocol("the answer to LIST is empty"));
-        }
-        let mut table = self.table();
-        let moved = table.mailboxes.update(&rows, &self.message_changes);
-        table.listed = Some(started);
-        drop(table);
-        self.tell_moved(moved);
-        Ok(())
+        let _naming = self.changing.naming.lock().await;
+        self.relist().await
     }
 
     fn tell_moved(&self, moved: impl IntoIterator<Item = Moved>) {
@@ -286,6 +289,12 @@ impl Account {
         indexes.iter().filter_map(|index| index.counts()).map(|(_, count, _)| count as u64).sum()
     }
 
+    /// The messages with this UID that are known, with the mailbox of each; the server is not asked.
+    pub fn known(&self, uid: Uid) -> Vec<(MailboxId, Arc<Summary>)> {
+        let indexes: Vec<_> = self.table().mailboxes.indexes().cloned().collect();
+        indexes.iter().filter_map(|index| Some((index.id, index.get(uid)?))).collect()
+    }
+
     fn index(&self, id: MailboxId) -> Result<Arc<Index>> {
         let table = self.table();
         let mailbox = table.mailboxes.get(id).ok_or(Error::Stale)?;
@@ -294,6 +303,7 @@ impl Account {
 
     /// All messages of a mailbox, ascending by UID, as they are now (not older than the poll interval).
     pub async fn messages(self: &Arc<Self>, id: MailboxId) -> Result<Vec<Arc<Summary>>> {
+        self.settle_arrivals(id).await;
         let index = self.index(id)?;
         if !index.is_fresh(self.options.poll_interval) {
             let account = Arc::clone(self);
@@ -319,6 +329,12 @@ impl Account {
             account.settle(&index, found)
         };
         self.find_flights.join((id, uid), find).await
+    }
+
+    /// Is the message shown where it is? Not when it is queued to go from there, or `--delete flag` hides it; its inode
+    /// number goes on working.
+    pub fn is_shown(&self, id: MailboxId, uid: Uid) -> bool {
+        self.index(id).is_ok_and(|index| index.is_shown(uid))
     }
 
     /// After a question about a mailbox: when it turned out to be another one under the same name, it gets another

@@ -1,6 +1,6 @@
 //! A run of octets on the server: one section of one message, and what is known of its length.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::imap::Target;
 use crate::imap::response::{Data, FetchRow};
@@ -8,11 +8,38 @@ use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
 use crate::mail::uid::{Uid, UidValidity};
 
+/// The name of a mailbox, shared by all who ask about it: when the mailbox is renamed, open files go on being read.
+#[derive(Clone)]
+pub struct SharedName(Arc<RwLock<MailboxName>>);
+
+impl SharedName {
+    /// A name that nobody shares yet.
+    pub fn new(name: MailboxName) -> Self {
+        Self(Arc::new(RwLock::new(name)))
+    }
+
+    /// The name now.
+    pub fn get(&self) -> MailboxName {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The mailbox is called so from now on.
+    pub fn set(&self, name: MailboxName) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+}
+
+impl std::fmt::Debug for SharedName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 /// Where a message is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct Locator {
     /// Its mailbox, as the server spells it.
-    pub mailbox: MailboxName,
+    pub mailbox: SharedName,
     /// The UIDVALIDITY that its UID belongs to.
     pub validity: UidValidity,
     /// Its UID.
@@ -25,7 +52,7 @@ impl Locator {
     /// Where a command about this message must run.
     pub fn target(&self) -> Target {
         // 0 is what a server without UIDVALIDITY has.
-        Target::Mailbox { name: self.mailbox.clone(), validity: Some(self.validity).filter(|v| v.0 != 0) }
+        Target::Mailbox { name: self.mailbox.get(), validity: Some(self.validity).filter(|v| v.0 != 0) }
     }
 
     /// What a FETCH told of this message; `None` for everything else that came with it.

@@ -16,10 +16,13 @@ impl Fs {
     /// The exact attributes of a node.
     pub async fn getattr(&self, ino: Ino) -> Result<Entry> {
         // What is being written is what it is by then, whatever the server has of it.
-        match self.local_file(ino) {
-            Some(local) => Ok(local_entry(&local)),
-            None => self.entry(self.node(ino)?).await,
-        }
+        let mut entry = match self.local_file(ino) {
+            Some(local) => local_entry(&local),
+            None => self.entry(self.node(ino)?).await?,
+        };
+        // Whatever became of it, who holds it knows it by this number.
+        entry.attr.ino = ino;
+        Ok(entry)
     }
 
     /// The exact attributes of a node, and for how long they hold.

@@ -16,12 +16,8 @@ impl Fs {
             Some(LocalName::IsFree) => return Err(Error::NotFound),
             None => {}
         }
-        if let Some(found) = self.aliases.name(node.pack(), name) {
-            match self.entry(found).await {
-                // It is gone, and the name with it.
-                Err(Error::NotFound | Error::Stale) => drop(self.aliases.remove_name(node.pack(), name)),
-                found => return found,
-            }
+        if let Some(given) = self.lookup_given(node.pack(), name).await {
+            return given;
         }
         if let Some(mailbox) = self.mailbox_of(node) {
             return self.lookup_in_mailbox(node, mailbox, name).await;
@@ -36,7 +32,9 @@ impl Fs {
                 self.lookup_message(mailbox, name, EntryId::RAW).await
             }
             // The message as it is needs no structure: it can be read where the server does not tell one.
-            Node::Entry(mailbox, uid, EntryId::DIRECTORY) if name == RAW => {
+            Node::Entry(mailbox, uid, EntryId::DIRECTORY)
+                if name == RAW && !self.is_out_of_sight((mailbox, uid), EntryId::RAW) =>
+            {
                 let summary = self.account.summary(mailbox, uid).await?;
                 Ok(self.message_entry(mailbox, &summary, EntryId::RAW))
             }
@@ -46,6 +44,9 @@ impl Fs {
                     return Err(Error::NotDirectory);
                 }
                 let found = message.entries.lookup(directory, name).ok_or(Error::NotFound)?;
+                if self.is_out_of_sight((mailbox, uid), found.id) {
+                    return Err(Error::NotFound);
+                }
                 self.part_entry(&message, found.id)
             }
             _ => Err(Error::NotDirectory),
@@ -80,9 +81,27 @@ impl Fs {
     async fn lookup_message(&self, mailbox: MailboxId, name: &str, entry: EntryId) -> Result<Entry> {
         let uid = self.options.names.parse(name).ok_or(Error::NotFound)?;
         let summary = self.account.summary(mailbox, uid).await?;
-        if self.options.names.format(&summary) != name {
+        if self.options.names.format(&summary) != name || !self.account.is_shown(mailbox, uid) {
             return Err(Error::NotFound);
         }
         Ok(self.message_entry(mailbox, &summary, entry))
+    }
+
+    /// What was given this name in a directory: a message that was moved there, or put there as a file. A name whose
+    /// message is gone is forgotten.
+    async fn lookup_given(&self, directory: Ino, name: &str) -> Option<Result<Entry>> {
+        let node = self.aliases.name(directory, name)?;
+        if let Node::Entry(mailbox, uid, _) = node
+            && self.is_leaving(directory, (mailbox, uid))
+        {
+            return None;
+        }
+        match self.entry(node).await {
+            Err(Error::NotFound | Error::Stale) => {
+                self.aliases.remove_name(directory, name);
+                None
+            }
+            entry => Some(entry),
+        }
     }
 }

@@ -3,12 +3,16 @@
 mod alias;
 mod changes;
 mod commit;
+mod copying;
 mod getattr;
 mod local;
 mod local_names;
 mod lookup;
+mod mkdir;
 mod read;
 mod readdir;
+mod remove;
+mod rename;
 mod spool;
 mod write;
 mod xattr;
@@ -27,9 +31,11 @@ use crate::error::{Error, Result};
 use crate::tree::message_name::Names;
 use crate::tree::node::{Ino, MailboxId, Node};
 
-pub use read::Closer;
-pub use spool::leftovers;
-pub use write::NewAttr;
+pub use self::read::Closer;
+pub use self::rename::Replace;
+pub use self::spool::leftovers;
+pub use self::write::NewAttr;
+pub use self::xattr::Setting;
 
 /// Directory or file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +146,9 @@ pub struct Fs {
     next_handle: AtomicU64,
     invalidate: mpsc::UnboundedSender<Invalidation>,
     invalidations: Mutex<Option<mpsc::UnboundedReceiver<Invalidation>>>,
-    aliases: alias::Aliases,
+    aliases: Arc<alias::Aliases>,
+    copies: copying::Copies,
+    hidden: Arc<remove::Hidden>,
     locals: local::Locals,
 }
 
@@ -149,7 +157,8 @@ impl Fs {
     /// invalidations.
     pub fn new(account: Arc<Account>, options: Options) -> Arc<Self> {
         let (invalidate, invalidations) = mpsc::unbounded_channel();
-        changes::watch(&account, options.names, invalidate.clone());
+        let aliases = Arc::default();
+        changes::watch(&account, options.names, Arc::clone(&aliases), invalidate.clone());
         Arc::new(Self {
             account,
             options,
@@ -158,7 +167,9 @@ impl Fs {
             next_handle: AtomicU64::new(1),
             invalidate,
             invalidations: Mutex::new(Some(invalidations)),
-            aliases: alias::Aliases::default(),
+            aliases,
+            copies: copying::Copies::default(),
+            hidden: Arc::default(),
             locals: local::Locals::default(),
         })
     }
@@ -177,6 +188,17 @@ impl Fs {
             free: quota.map_or(0, |q| blocks(q.limit.saturating_sub(q.used))),
             files: self.account.known_messages(),
         })
+    }
+
+    /// Waits for all changes of messages that are under way. The error of the first that failed since somebody was told of
+    /// one.
+    pub async fn fsyncdir(&self) -> Result<()> {
+        self.account.settle_changes().await
+    }
+
+    /// The same for so long at the most, when the mount ends; what was not done is logged.
+    pub async fn finish(&self, within: Duration) {
+        self.account.finish_changes(within).await;
     }
 
     /// What an inode number means now.

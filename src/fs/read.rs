@@ -64,9 +64,23 @@ impl Fs {
 
     /// Exactly `size` octets, fewer only at the end of the file.
     pub async fn read(&self, handle: Handle, offset: u64, size: u32) -> Result<Bytes> {
-        match &*self.file(handle)? {
-            OpenFile::Reader { reader, .. } => self.account.read(reader, offset, size).await,
-            OpenFile::Local(open) => self.read_local(&open.local, offset, size).await,
+        let file = self.file(handle)?;
+        let (reader, node) = match &*file {
+            OpenFile::Reader { reader, node } => (reader, *node),
+            OpenFile::Local(open) => return self.read_local(&open.local, offset, size).await,
+        };
+        match (self.account.read(reader, offset, size).await, self.aliases.resolve(node)) {
+            // It was moved while it was open: it is read where it is.
+            (Err(Error::Stale | Error::NotFound), now @ Node::Entry(id, uid, entry)) if now != node => {
+                let reader = self.account.open_entry(id, uid, entry).await?;
+                let octets = self.account.read(&reader, offset, size).await;
+                // Unless it was closed meanwhile.
+                if let Some(open) = self.files().get_mut(&handle) {
+                    *open = Arc::new(OpenFile::Reader { reader, node: now });
+                }
+                octets
+            }
+            (outcome, _) => outcome,
         }
     }
 

@@ -64,7 +64,9 @@ impl Fs {
                 };
                 let children = message.entries.children(entry).into_iter();
                 let listed = children.filter(|e| e.listed || self.options.show_views);
-                let here = listed.filter(|e| self.locals.parked(node.pack(), &e.name).is_none());
+                let here = listed.filter(|e| {
+                    self.locals.parked(node.pack(), &e.name).is_none() && !self.is_out_of_sight((id, uid), e.id)
+                });
                 let entries = here.map(|e| e.id).collect();
                 (parent, Content::Message { message, entries })
             }
@@ -125,7 +127,7 @@ impl Fs {
         let len = directory.content.len() + directory.locals.len();
         for at in start..len.saturating_add(2).min(start.saturating_add(max)) {
             let (name, entry) = match at {
-                0 => (".".to_owned(), self.entry(directory.node).await?),
+                0 => (".".to_owned(), self.entry(self.aliases.resolve(directory.node)).await?),
                 1 => ("..".to_owned(), self.entry(directory.parent).await?),
                 _ => match self.entry_at(&directory, at - 2).await {
                     Ok(found) => found,

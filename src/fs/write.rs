@@ -11,9 +11,9 @@ use super::spool::Spool;
 use super::{Entry, Fs, Handle, Opened};
 use crate::error::{Error, Result};
 use crate::mail::flag::Flags;
-use crate::tree::attributes::FLAGS;
 use crate::tree::node::{EntryId, Ino, MailboxId, MailboxView, Node};
 use crate::tree::scratch::{FileName, classify};
+use crate::tree::writable::FLAGS;
 
 /// Octets that are moved at once from a message to a spool file.
 pub(super) const PIECE: u32 = 1 << 20;

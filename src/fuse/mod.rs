@@ -15,6 +15,7 @@ mod mountinfo;
 mod mounting;
 mod names;
 mod notify;
+mod reply;
 mod request;
 mod sys;
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
@@ -19,7 +20,9 @@ pub struct Outbox {
     queue: VecDeque<Octets>,
     /// Octets of the file at the head of the queue that have been read.
     position: u64,
-    /// The next piece of it.
+    /// What goes out next.
+    batch: Vec<u8>,
+    /// The next piece of the file.
     read: Option<JoinHandle<io::Result<Vec<u8>>>>,
     handed: u64,
 }
@@ -34,7 +37,7 @@ impl Outbox {
 
     /// Is nothing left that the writer has not been given?
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.batch.is_empty()
     }
 
     /// How many octets of all that was pushed have been given to the writer, and so perhaps to the server.
@@ -53,39 +56,39 @@ impl Outbox {
         writer.write().await.map_err(|e| Error::offline(format!("connection lost: {e}")))
     }
 
-    /// Gives the writer all text up to the next file, or the next piece of the file.
+    /// Gives the writer the next batch: a short message goes out in one piece with the text around it.
     async fn fill(&mut self, writer: &mut Writer) -> Result<()> {
-        let mut push = |octets: &[u8]| {
-            self.handed += octets.len() as u64;
-            writer.push(octets).map_err(|e| Error::protocol(format!("cannot compress: {e}")))
-        };
-        if matches!(self.queue.front(), Some(Octets::Text(_))) {
-            let mut batch = Vec::new();
-            while let Some(Octets::Text(text)) = self.queue.pop_front_if(|o| matches!(o, Octets::Text(_))) {
-                batch.extend_from_slice(&text);
+        while (self.batch.len() as u64) < PIECE {
+            match self.queue.front() {
+                None => break,
+                Some(Octets::Text(text)) => {
+                    self.batch.extend_from_slice(text);
+                    self.queue.pop_front();
+                }
+                Some(Octets::File(file, octets)) => {
+                    let (file, position, octets) = (Arc::clone(file), self.position, *octets);
+                    let read = self.read.get_or_insert_with(|| {
+                        tokio::task::spawn_blocking(move || {
+                            let mut piece = vec![0; PIECE.min(octets - position) as usize];
+                            file.read_exact_at(&mut piece, position).map(|()| piece)
+                        })
+                    });
+                    let piece = read.await.map_err(io::Error::other).flatten();
+                    self.read = None;
+                    let unreadable = |e| Error::Local(format!("the message cannot be read: {e}").into());
+                    let piece = piece.map_err(unreadable)?;
+                    self.batch.extend_from_slice(&piece);
+                    self.position += piece.len() as u64;
+                    if self.position == octets {
+                        self.position = 0;
+                        self.queue.pop_front();
+                    }
+                }
             }
-            return push(&batch);
         }
-        let Some(Octets::File(file, octets)) = self.queue.front() else { return Ok(()) };
-        let (position, octets) = (self.position, *octets);
-        let read = self.read.get_or_insert_with(|| {
-            let file = file.clone();
-            tokio::task::spawn_blocking(move || {
-                let mut piece = vec![0; PIECE.min(octets - position) as usize];
-                file.read_exact_at(&mut piece, position)?;
-                Ok(piece)
-            })
-        });
-        let piece = read.await;
-        self.read = None;
-        let unreadable = |e: &dyn std::fmt::Display| Error::Local(format!("the message cannot be read: {e}").into());
-        let piece = piece.map_err(|e| unreadable(&e))?.map_err(|e| unreadable(&e))?;
-        push(&piece)?;
-        self.position += piece.len() as u64;
-        if self.position == octets {
-            self.position = 0;
-            self.queue.pop_front();
-        }
-        Ok(())
+        self.handed += self.batch.len() as u64;
+        let pushed = writer.push(&self.batch);
+        self.batch.clear();
+        pushed.map_err(|e| Error::protocol(format!("cannot compress: {e}")))
     }
 }

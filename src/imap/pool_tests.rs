@@ -8,8 +8,9 @@ use tokio::net::TcpListener;
 
 use super::super::options::{Credentials, Tls};
 use super::super::request::FetchItem;
-use super::super::testing::{fetch, mailbox, options, selected, serve};
+use super::super::testing::{fetch, mailbox, options, selected, serve, uids, upload};
 use super::*;
+use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
 
 /// Commands that a server heard, each with the number of its connection.
@@ -172,4 +173,87 @@ async fn a_wrong_password_is_the_answer_of_connect() {
     assert!(matches!(client(port, 4).await, Err(Error::Auth(_))));
     let (port, _) = server(|_| true, |_, _, _| None).await;
     assert!(matches!(client(port, 4).await, Err(Error::Busy(_))));
+}
+
+/// How many times a change reaches a server that closes the first connection when it has heard it, and how it ends.
+async fn lost_once(target: Target, command: Command, verb: &'static str) -> (usize, Result<Done>) {
+    let lose = move |number, _: &str, command: &str| (number == 0 && command.contains(verb)).then(|| "close".into());
+    let (port, heard) = server(|_| false, lose).await;
+    let client = client(port, 1).await.unwrap();
+    let end = client.run(target, command, Class::Small, 1 << 20).await.map(|(_, done)| done);
+    let times = heard.lock().unwrap().iter().filter(|(_, c)| c.contains(verb)).count();
+    (times, end)
+}
+
+#[tokio::test]
+async fn only_a_change_with_the_same_outcome_twice_is_sent_again() {
+    let name = || MailboxName::new(b"a");
+    let store = || Command::Store { uids: uids("1"), set: true, flags: vec!["\\Seen".into()], unchanged_since: None };
+    let append = Command::Append { to: name(), messages: vec![upload(b"x", &[], None)] };
+    for (target, command, verb, again) in [
+        (mailbox("INBOX", 9), store(), "STORE", true),
+        (mailbox("INBOX", None), store(), "STORE", false),
+        (Target::Account, Command::Subscribe(name(), true), "SUBSCRIBE", true),
+        (mailbox("INBOX", 9), Command::Copy { uids: uids("1"), to: name() }, "COPY", false),
+        (Target::Account, append, "APPEND", false),
+        (Target::Account, Command::Create(name()), "CREATE", false),
+        (Target::Account, Command::Delete(name()), "DELETE", false),
+        (Target::Account, Command::Rename(name(), MailboxName::new(b"b")), "RENAME", false),
+        // Lost before it was sent, it is sent where it can be.
+        (mailbox("INBOX", 9), Command::Copy { uids: uids("1"), to: name() }, "SELECT", true),
+    ] {
+        let (times, end) = lost_once(target, command, verb).await;
+        assert_eq!((times, end.is_ok()), (1 + usize::from(again), again), "{verb}: {end:?}");
+        assert!(again || matches!(end, Err(Error::Uncertain(_))), "{verb}: {end:?}");
+    }
+}
+
+/// What was sent once is not known to be undone because it could not be sent again.
+#[tokio::test]
+async fn a_repeated_change_that_finds_no_server_is_in_doubt() {
+    let lose = |_, _: &str, command: &str| command.contains("SUBSCRIBE").then(|| "close".into());
+    for refuse in [false, true] {
+        let (port, _) = server(move |number| refuse && number > 0, lose).await;
+        let client = client(port, 1).await.unwrap();
+        let subscribe = Command::Subscribe(MailboxName::new(b"a"), true);
+        let end = client.run(Target::Account, subscribe, Class::Small, 1 << 20).await;
+        assert!(matches!(end, Err(Error::Uncertain(_))), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_connection_keeps_a_mailbox_whose_name_is_about_to_mean_another() {
+    let (port, heard) = server(|_| false, |_, _, _| None).await;
+    let client = client(port, 4).await.unwrap();
+    for class in [Class::Small, Class::Bulk, Class::Small] {
+        read(&client, "a/b", 1, class).await.unwrap();
+        read(&client, "Other", 1, Class::Bulk).await.unwrap();
+        read(&client, "a/b", 1, Class::Bulk).await.unwrap();
+    }
+    let open = client.stats().logins;
+    heard.lock().unwrap().clear();
+    let rename = Command::Rename(MailboxName::new(b"a"), MailboxName::new(b"c"));
+    client.run(Target::Account, rename, Class::Small, 1 << 20).await.unwrap();
+    for class in [Class::Small, Class::Bulk] {
+        read(&client, "a/b", 1, class).await.unwrap();
+    }
+    // Each of them selects it anew, over the connection that it had.
+    let heard = heard.lock().unwrap();
+    let selects = heard.iter().filter(|(_, command)| command == "SELECT \"a/b\"").count();
+    assert_eq!((selects, client.stats().logins), (2, open), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_large_message_does_not_go_over_the_connection_for_what_is_small() {
+    let (port, heard) = server(|_| false, |_, _, _| None).await;
+    let client = client(port, 4).await.unwrap();
+    for (class, first) in [(Class::Small, true), (Class::Bulk, false)] {
+        let message = upload(b"x", &[], None);
+        let append = Command::Append { to: MailboxName::new(b"a"), messages: vec![message] };
+        heard.lock().unwrap().clear();
+        let _ = client.run(Target::Account, append, class, 1 << 20).await;
+        let heard = heard.lock().unwrap();
+        let number = heard.iter().find(|(_, command)| command.starts_with("APPEND")).unwrap().0;
+        assert_eq!(number == 0, first, "{heard:?}");
+    }
 }

@@ -44,9 +44,12 @@ impl Refusal {
     }
 }
 
+/// The error that a sentence of the server makes.
+type Meaning = fn(Arc<str>) -> Error;
+
 /// What servers without response codes say when they refuse a change, in lower case, and what it means. Cyrus 3.6 has
 /// codes for a few of its refusals, Courier for none, Dovecot for all but the last.
-const TEXTS: [(&str, fn(Arc<str>) -> Error); 18] = [
+const TEXTS: [(&str, Meaning); 18] = [
     ("already exists", |_| Error::Exists),         // Cyrus, Courier
     ("does not exist", |_| Error::NotFound),       // Cyrus, Courier
     ("doesn't exist", |_| Error::NotFound),        // Dovecot

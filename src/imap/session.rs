@@ -305,3 +305,7 @@ pub fn spawn<I: Send + 'static>(
 #[cfg(test)]
 #[path = "session_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "session_change_tests.rs"]
+mod change_tests;

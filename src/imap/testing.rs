@@ -83,15 +83,21 @@ pub struct Harness {
     pub end: JoinHandle<Option<Error>>,
 }
 
-/// A session that has just been set up.
+/// A session that has just been set up, with a server that has CONDSTORE and ESEARCH.
 pub fn session() -> Harness {
+    session_with(&["CONDSTORE", "ESEARCH"], false)
+}
+
+/// The same with a server that offers this.
+pub fn session_with(capabilities: &[&str], read_only: bool) -> Harness {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (reader, writer) = halves(Box::new(ours), false);
     let open = Open::new(Arc::new(Counters::default()));
     let wire = Wire { reader, writer, framer: Framer::new(Limits::default()), open };
-    let server = Server { capabilities: vec!["CONDSTORE".into(), "ESEARCH".into()], ..Server::default() };
+    let capabilities = capabilities.iter().map(|c| c.to_string()).collect();
+    let server = Server { capabilities, ..Server::default() };
     let (events, receiver) = mpsc::unbounded_channel();
-    let machine = Machine::new(Dialect::new(&server, false), events, false);
+    let machine = Machine::new(Dialect::new(&server, read_only), events, false);
     let (jobs, queue) = mpsc::unbounded_channel();
     let session = Session::new(wire, machine, Duration::from_secs(30));
     let end = tokio::spawn(async move { session.serve(queue).await.error });

@@ -24,6 +24,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long sent octets may stay unacknowledged before the kernel gives the connection up: a half-open connection
 /// (suspended machine, forgotten NAT entry) is noticed after this and not after a quarter of an hour.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Octets that may wait in the kernel before they are sent: with megabytes of a message in there nobody could tell a slow
+/// link from a silent server.
+const UNSENT: u32 = 256 << 10;
 
 /// A byte stream of any kind.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -111,6 +114,7 @@ fn tune(socket: &TcpStream) {
         socket.set_nodelay(true),
         reference.set_tcp_keepalive(&keepalive),
         reference.set_tcp_user_timeout(Some(USER_TIMEOUT)),
+        reference.set_tcp_notsent_lowat(UNSENT),
     ];
     for error in results.into_iter().filter_map(io::Result::err) {
         tracing::debug!(%error, "socket option not set");

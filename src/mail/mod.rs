@@ -1,5 +1,7 @@
 //! WHAT MAIL IS. Pure: no await, no clock, no file system, no socket.
 
+pub mod arrival;
+pub mod draft;
 pub mod envelope;
 pub mod flag;
 pub mod header;

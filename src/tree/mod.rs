@@ -10,3 +10,4 @@ pub mod part_name;
 pub mod safe;
 pub mod scratch;
 pub mod views;
+pub mod writable;

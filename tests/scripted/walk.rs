@@ -70,6 +70,7 @@ impl Mounted {
             memory: 32 << 20,
             deletion: account::Deletion::default(),
             read_only: false,
+            write_behind: false,
         };
         match Account::open(client.clone(), unasked, account).await {
             Ok(account) => Ok(Mounted { client, fs: Fs::new(account, fs::Options::default()) }),

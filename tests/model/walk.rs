@@ -24,6 +24,7 @@ const BATCH: usize = 50;
 /// A file system over an account of the model.
 pub struct Mounted {
     pub server: Server,
+    pub account: Arc<Account>,
     pub fs: Arc<Fs>,
     /// What the server says unasked.
     pub events: mpsc::UnboundedSender<Event>,
@@ -69,7 +70,8 @@ impl Mounted {
     pub async fn try_new(server: &Server, options: account::Options) -> Result<Self> {
         let (client, events, unasked) = server.client();
         let account = Account::open(client, unasked, options).await?;
-        Ok(Self { server: server.clone(), fs: Fs::new(account, fs::Options::default()), events })
+        let fs = Fs::new(Arc::clone(&account), fs::Options::default());
+        Ok(Self { server: server.clone(), account, fs, events })
     }
 
     /// All entries of a directory, `.` and `..` left out.

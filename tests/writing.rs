@@ -290,3 +290,42 @@ fn what_children_write_of_a_file_is_sent_when_it_is_complete() {
         assert_eq!(there, Some((1, mail)), "{script}");
     }
 }
+
+/// Flags that are set on a file before its close are those of the message, as `cp -a` does.
+#[test]
+fn flags_that_were_set_before_the_close_are_the_message_s() {
+    let (account, (src, _)) = (Server::dovecot().account(), outside());
+    let mount = Mount::new(&account, &[]);
+    let script = "python3 - <<'END'\nimport os\nf=open('INBOX/x.eml','wb')\n\
+        f.write(open(os.environ['src']+'/mail.eml','rb').read())\n\
+        os.setxattr(f.fileno(),'user.imap.flags',b'\\\\Flagged work')\nf.close()\nEND";
+    runs(&mount, src.path(), script);
+    let mut imap = account.imap();
+    imap.select("INBOX").unwrap();
+    assert_eq!(imap.flags(1).unwrap().unwrap(), ["\\Flagged", "\\Recent", "work"].map(str::to_owned)[..]);
+}
+
+/// A message directory is copied as a directory, by the server.
+#[test]
+fn a_directory_of_a_message_is_copied_whole() {
+    let account = Server::dovecot().account();
+    let part = build::attachment("application/octet-stream", "; filename=\"data.bin\"", &build::noise(300_000, 9));
+    let mail = build::with_part("attachment", part);
+    let mut imap = account.imap();
+    imap.append("INBOX", &mail, "", None).unwrap();
+    imap.create("Other").unwrap();
+    let mut mount = Mount::new(&account, &[]);
+    let name = mount.message("INBOX", 1).file_name().unwrap().to_str().unwrap().to_owned();
+    for command in ["cp -r", "cp -a", "cp -r --sparse=never --reflink=never"] {
+        runs(&mount, Path::new("/"), &format!("{command} INBOX/{name} Other/ && diff -r INBOX/{name} Other/{name}"));
+        let found = messages(&account, "Other");
+        assert!(found.len() == 1 && found[0].1 == mail, "{command}: {} messages", found.len());
+        imap.select("Other").unwrap();
+        imap.ok("UID STORE 1:* +FLAGS (\\Deleted)").unwrap();
+        imap.ok("EXPUNGE").unwrap();
+        imap.ok("UNSELECT").unwrap();
+        assert!(mount.unmount(), "{command}");
+        mount = Mount::new(&account, &[]);
+        assert_eq!(mount.message("INBOX", 1).file_name().unwrap().to_str(), Some(&*name));
+    }
+}

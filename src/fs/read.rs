@@ -18,6 +18,8 @@ pub enum OpenFile {
     Reader { reader: Reader, node: Node },
     /// What is being written.
     Local(OpenLocal),
+    /// A part of a message that the server has copied, to which the copying program writes what is there already.
+    Copied { reader: Reader, node: Node },
 }
 
 /// An open file that is being written.
@@ -68,6 +70,7 @@ impl Fs {
         let (reader, node) = match &*file {
             OpenFile::Reader { reader, node } => (reader, *node),
             OpenFile::Local(open) => return self.read_local(&open.local, offset, size).await,
+            OpenFile::Copied { reader, .. } => return self.account.read(reader, offset, size).await,
         };
         match (self.account.read(reader, offset, size).await, self.aliases.resolve(node)) {
             // It was moved while it was open: it is read where it is.

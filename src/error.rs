@@ -44,9 +44,12 @@ pub enum Error {
     /// The mount, or the mailbox, is read-only.
     #[error("read-only")]
     ReadOnly,
-    /// Over quota, or the disk is full.
-    #[error("no space: {0}")]
+    /// The server has no space left for this user.
+    #[error("over quota: {0}")]
     Quota(Arc<str>),
+    /// The local disk is full.
+    #[error("no space: {0}")]
+    DiskFull(Arc<str>),
     /// Larger than the server or imapfs takes.
     #[error("too big: {0}")]
     TooBig(Arc<str>),

@@ -1,13 +1,15 @@
 //! The composition root: runtime, account, file system, kernel session, signals, and the order of shutdown.
 //!
 //! Up: connect and log in, open the account, mount, tell that we are ready. Down, whether by a signal or because
-//! somebody unmounted: the kernel session first, so that no new request comes; then the changes that are queued; then the
+//! somebody unmounted: the kernel session first, so that no new request comes; then what was written is sent and the
+//! changes that are queued are made; then the
 //! connections, with LOGOUT.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcetera::BaseStrategy;
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,7 +33,10 @@ const MEMORY: usize = 36 * 1024 * 1024;
 /// How long those who still use an unmounted mount are served before the process ends.
 const BUSY_GRACE: Duration = Duration::from_secs(1);
 
-/// How long changes that are queued may hold up the end of the process.
+/// How long what is still being sent may hold up the end of the process. What is not there by then stays on disk.
+const COMMIT_GRACE: Duration = Duration::from_secs(60);
+
+/// How long changes that are queued may hold it up.
 const CHANGES_GRACE: Duration = Duration::from_secs(20);
 
 /// What a mount is told.
@@ -57,6 +62,8 @@ pub struct Options {
     pub read_only: bool,
     /// What happens to messages that are removed.
     pub deletion: account::Deletion,
+    /// Changes of messages are not waited for.
+    pub write_behind: bool,
     /// The connections.
     pub imap: imap::Options,
 }
@@ -82,18 +89,21 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     if options.imap.tls == imap::Tls::None {
         tracing::warn!("the connection to {} is not encrypted (--tls none)", options.imap.host);
     }
-    let (client, account, fs) = tokio::select! {
+    let (client, fs) = tokio::select! {
         started = start(&options) => started?,
         () = signals.end() => return Err(Error::Interrupted),
     };
-    let outcome = until_unmounted(fs, &options, ready, &mut signals).await;
-    account.finish_changes(CHANGES_GRACE).await;
+    let outcome = until_unmounted(Arc::clone(&fs), &options, ready, &mut signals).await;
+    if tokio::time::timeout(COMMIT_GRACE, fs.settle()).await.is_err() {
+        fs.abandon();
+    }
+    fs.finish(CHANGES_GRACE).await;
     client.close().await;
     outcome
 }
 
 /// Connects, and builds the file system over it.
-async fn start(options: &Options) -> Result<(imap::Client, Arc<Account>, Arc<Fs>)> {
+async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
     let (events, unasked) = mpsc::unbounded_channel();
     let client = imap::Client::connect(options.imap.clone(), events).await?;
     let account = account::Options {
@@ -106,12 +116,24 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Account>, Arc<Fs>
         memory: MEMORY,
         deletion: options.deletion,
         read_only: options.read_only,
-        write_behind: false,
+        write_behind: options.write_behind,
     };
     let account = Account::open(client.clone(), unasked, account).await?;
     let names = if options.uid_names { Names::Uid } else { Names::Full };
-    let fs = Fs::new(Arc::clone(&account), fs::Options { names, show_views: options.show_views });
-    Ok((client, account, fs))
+    let spool = spool_directory();
+    match fs::leftovers(&spool) {
+        0 => {}
+        n => tracing::warn!("{n} files that no server took are in {}", spool.display()),
+    }
+    Ok((client, Fs::new(account, fs::Options { names, show_views: options.show_views, spool })))
+}
+
+/// Where files are while they are being written: they outlive a crash there, unlike in a temporary directory.
+fn spool_directory() -> PathBuf {
+    match etcetera::base_strategy::Xdg::new() {
+        Ok(base) => base.cache_dir().join("imapfs/spool"),
+        Err(_) => std::env::temp_dir().join(format!("imapfs-{}", fuse::current_ids().0)),
+    }
 }
 
 /// Holds the kernel session. Leaving it, by an error too, unmounts.

@@ -245,7 +245,8 @@ async fn reading_changes_nothing() {
     assert_eq!(flags, ["", "$Forwarded"]);
     let inbox = mounted.find("INBOX").await.unwrap().attr.ino;
     for entry in mounted.list(inbox).await.unwrap() {
-        assert_eq!(mounted.fs.open(entry.entry.attr.ino, true).await.unwrap_err(), Error::ReadOnly);
+        // It would be another message: nothing in its directory can be opened for writing as a file.
+        assert!(mounted.fs.open(entry.entry.attr.ino, true, 0).await.is_err());
     }
 }
 

@@ -10,8 +10,9 @@ use crate::imap::response::Data;
 use crate::imap::{Class, Command, Target};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::UidValidity;
-use crate::tree::attributes::{METADATA, MailboxInfo, Origin};
+use crate::tree::attributes::{MailboxInfo, Origin};
 use crate::tree::node::MailboxId;
+use crate::tree::writable::METADATA;
 
 /// Octets of an answer about rights or quota at the most.
 const ANSWER_MAX: u64 = 256 * 1024;

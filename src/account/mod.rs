@@ -290,6 +290,12 @@ impl Account {
         indexes.iter().filter_map(|index| index.counts()).map(|(_, count, _)| count as u64).sum()
     }
 
+    /// The messages with this UID that are known, with the mailbox of each; the server is not asked.
+    pub fn known(&self, uid: Uid) -> Vec<(MailboxId, Arc<Summary>)> {
+        let indexes: Vec<_> = self.table().mailboxes.indexes().cloned().collect();
+        indexes.iter().filter_map(|index| Some((index.id, index.get(uid)?))).collect()
+    }
+
     fn index(&self, id: MailboxId) -> Result<Arc<Index>> {
         let table = self.table();
         let mailbox = table.mailboxes.get(id).ok_or(Error::Stale)?;

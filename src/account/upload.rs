@@ -38,7 +38,7 @@ pub struct Draft {
 /// for that.
 ///
 /// # Errors
-/// `Invalid` for what is no message; `Quota` when the disk is full, `Local` for what else a disk does.
+/// `Invalid` for what is no message; `DiskFull`, `Local` for what else a disk does.
 pub fn prepare_upload(
     raw: Arc<File>,
     octets: u64,
@@ -95,7 +95,7 @@ fn read_head(file: &File, octets: u64) -> io::Result<Vec<u8>> {
 
 fn of_disk(error: &io::Error) -> Error {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Quota(error.to_string().into()),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull(error.to_string().into()),
         _ => Error::Local(error.to_string().into()),
     }
 }

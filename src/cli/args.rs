@@ -98,6 +98,13 @@ pub struct View {
     /// Nothing can be changed through the mount
     #[arg(long, env = "IMAPFS_READ_ONLY", value_parser = BoolishValueParser::new())]
     pub read_only: bool,
+    /// What happens to a message that is removed: it is moved to the trash mailbox, and from there expunged; it is
+    /// expunged at once; or it is only flagged as deleted, and hidden [default: trash]
+    #[arg(long, env = "IMAPFS_DELETE")]
+    pub delete: Option<Delete>,
+    /// Do not wait for the server when messages are moved, removed or flagged: fsync of a directory, and unmounting, do
+    #[arg(long, env = "IMAPFS_WRITE_BEHIND", value_parser = BoolishValueParser::new())]
+    pub write_behind: bool,
     /// Names of messages: DATE_SENDER_SUBJECT.UID, or the bare UID [default: full]
     #[arg(long, env = "IMAPFS_NAMES")]
     pub names: Option<Names>,
@@ -230,6 +237,25 @@ pub enum Names {
     Uid,
 }
 
+/// Values of `--delete`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Delete {
+    Trash,
+    Expunge,
+    Flag,
+}
+
+impl From<Delete> for config::Delete {
+    fn from(delete: Delete) -> Self {
+        match delete {
+            Delete::Trash => config::Delete::Trash,
+            Delete::Expunge => config::Delete::Expunge,
+            Delete::Flag => config::Delete::Flag,
+        }
+    }
+}
+
 impl From<Tls> for imap::Tls {
     fn from(tls: Tls) -> Self {
         match tls {
@@ -287,6 +313,8 @@ impl Mount {
     pub fn settings(&self) -> Settings {
         Settings {
             read_only: self.view.read_only.then_some(true),
+            delete: self.view.delete.map(Into::into),
+            write_behind: self.view.write_behind.then_some(true),
             names: self.view.names.map(Into::into),
             show_views: self.view.show_views.then_some(true),
             allow_other: self.view.allow_other.then_some(true),

@@ -66,7 +66,11 @@ impl Failure {
 /// The reason alone where the kind says nothing more to somebody at a terminal.
 fn sentence(error: &Error) -> String {
     match error {
-        Error::Invalid(text) | Error::Local(text) | Error::Denied(text) | Error::NotPermitted(text) => text.to_string(),
+        Error::Invalid(text)
+        | Error::Local(text)
+        | Error::DiskFull(text)
+        | Error::Denied(text)
+        | Error::NotPermitted(text) => text.to_string(),
         error => error.to_string(),
     }
 }
@@ -79,7 +83,7 @@ impl From<Error> for Failure {
                 Exit::Temporary
             }
             Error::Offline(_) | Error::Protocol(_) | Error::Unsupported(_) | Error::Uncertain(_) => Exit::Unavailable,
-            Error::Local(_) => Exit::System,
+            Error::Local(_) | Error::DiskFull(_) => Exit::System,
             Error::Invalid(_) | Error::NotFound | Error::NotDirectory | Error::IsDirectory => Exit::Usage,
             Error::Exists | Error::NotEmpty | Error::NoAttribute | Error::Range | Error::ReadOnly | Error::Stale => {
                 Exit::Software

@@ -11,7 +11,8 @@ use super::args::{Cli, Command, Global, Mount};
 use super::background::{self, Side};
 use super::exit::{Exit, Failure};
 use super::{args, log, mount_options, parse, print, target};
-use crate::config::Names;
+use crate::account::Deletion;
+use crate::config::{Delete, Names};
 use crate::error::Error;
 use crate::mount::{self, Options};
 
@@ -108,7 +109,12 @@ fn options(mount: &Mount, global: &Global, password: Option<SecretString>) -> Re
         umask: settings.umask.unwrap_or(0),
         nonempty: mount.view.nonempty,
         read_only: imap.read_only,
-        deletion: crate::account::Deletion::default(),
+        deletion: match settings.delete.unwrap_or_default() {
+            Delete::Trash => Deletion::Trash,
+            Delete::Expunge => Deletion::Expunge,
+            Delete::Flag => Deletion::Flag,
+        },
+        write_behind: settings.write_behind.unwrap_or(false),
         imap,
     })
 }

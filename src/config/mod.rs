@@ -13,7 +13,7 @@ use etcetera::BaseStrategy;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-pub use settings::{Names, Settings};
+pub use settings::{Delete, Names, Settings};
 
 /// Read when the user has no file of their own, or no home: mount(8) runs its helpers with HOME empty.
 pub const SYSTEM_FILE: &str = "/etc/imapfs/config.toml";

@@ -19,6 +19,19 @@ pub enum Names {
     Uid,
 }
 
+/// What happens to a message that is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delete {
+    /// It is moved to the mailbox with the special use `\Trash`, and from there expunged.
+    #[default]
+    Trash,
+    /// It is expunged.
+    Expunge,
+    /// It gets the flag `\Deleted`, and is shown no more.
+    Flag,
+}
+
 /// Settings of an account: `None` is "not said here".
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -47,6 +60,10 @@ pub struct Settings {
     pub compress: Option<bool>,
     /// Nothing can be changed.
     pub read_only: Option<bool>,
+    /// What happens to a message that is removed.
+    pub delete: Option<Delete>,
+    /// Changes of messages are not waited for.
+    pub write_behind: Option<bool>,
     /// How messages are named.
     pub names: Option<Names>,
     /// Views are listed.
@@ -100,6 +117,8 @@ impl Settings {
             timeout: self.timeout.or(below.timeout),
             compress: self.compress.or(below.compress),
             read_only: self.read_only.or(below.read_only),
+            delete: self.delete.or(below.delete),
+            write_behind: self.write_behind.or(below.write_behind),
             names: self.names.or(below.names),
             show_views: self.show_views.or(below.show_views),
             allow_other: self.allow_other.or(below.allow_other),

@@ -4,13 +4,21 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Invalidation, Options};
+use super::Invalidation;
+use super::alias::Aliases;
 use crate::account::{Account, Changed};
 use crate::mail::mailbox::Change;
-use crate::tree::node::Node;
+use crate::tree::message_name::Names;
+use crate::tree::node::{MailboxView, Node};
+use crate::tree::views::format_eml_name;
 
 /// Runs until the account is gone.
-pub fn watch(account: &Arc<Account>, options: Options, invalidate: mpsc::UnboundedSender<Invalidation>) {
+pub fn watch(
+    account: &Arc<Account>,
+    names: Names,
+    aliases: Arc<Aliases>,
+    invalidate: mpsc::UnboundedSender<Invalidation>,
+) {
     let Some(mut changes) = account.changes() else { return };
     let account = Arc::downgrade(account);
     tokio::spawn(async move {
@@ -23,8 +31,15 @@ pub fn watch(account: &Arc<Account>, options: Options, invalidate: mpsc::Unbound
                 Changed::Message(_, Change::Flags(_)) => Vec::new(),
                 Changed::Message(id, Change::Gone(summary)) => {
                     let directory = directory(Some(id)).pack();
-                    let name = options.names.format(&summary);
-                    vec![Invalidation::Entry(directory, name), Invalidation::Data(directory)]
+                    let name = names.format(&summary);
+                    let eml = Node::MailboxView(id, MailboxView::Eml).pack();
+                    // The names that it was given stay known: it may have gone where they go with it.
+                    let given = aliases.names_of(id, summary.uid).into_iter();
+                    let mut what: Vec<_> = given.map(|(at, name)| Invalidation::Entry(at, name)).collect();
+                    what.push(Invalidation::Entry(eml, format_eml_name(&name)));
+                    what.push(Invalidation::Entry(directory, name));
+                    what.push(Invalidation::Data(directory));
+                    what
                 }
                 Changed::Message(id, Change::Reset) => vec![Invalidation::Data(directory(Some(id)).pack())],
                 Changed::Size(id, uid, entry) => vec![Invalidation::Attr(Node::Entry(id, uid, entry).pack())],

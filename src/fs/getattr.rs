@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::write::local_entry;
 use super::{Attr, Entry, Fs, IMMUTABLE_TTL, Kind, MESSAGE_TTL};
 use crate::account::Message;
 use crate::error::{Error, Result};
@@ -14,7 +15,14 @@ const FILE_PERM: u16 = 0o600;
 impl Fs {
     /// The exact attributes of a node.
     pub async fn getattr(&self, ino: Ino) -> Result<Entry> {
-        self.entry(self.node(ino)?).await
+        // What is being written is what it is by then, whatever the server has of it.
+        let mut entry = match self.local_file(ino) {
+            Some(local) => local_entry(&local),
+            None => self.entry(self.node(ino)?).await?,
+        };
+        // Whatever became of it, who holds it knows it by this number.
+        entry.attr.ino = ino;
+        Ok(entry)
     }
 
     /// The exact attributes of a node, and for how long they hold.
@@ -25,7 +33,7 @@ impl Fs {
                 let id = self.mailbox_of(node).flatten();
                 directory(node, nanos(self.account.changed(id)?), poll)
             }
-            Node::Local(_) => return Err(Error::Stale),
+            Node::Local(_) => local_entry(&*self.locals.get(node).ok_or(Error::Stale)?),
             Node::AccountView(AccountView::Control) => directory(node, nanos(SystemTime::UNIX_EPOCH), IMMUTABLE_TTL),
             Node::AccountView(AccountView::Status) => {
                 let text = self.account.status();
@@ -58,6 +66,8 @@ impl Fs {
         let mtime = i128::from(summary.internal_date) * 1_000_000_000;
         if entry == EntryId::DIRECTORY {
             directory(node, mtime, MESSAGE_TTL)
+        } else if let Some(local) = self.locals.get(node) {
+            local_entry(&local)
         } else {
             file(node, summary.size, mtime, MESSAGE_TTL)
         }
@@ -81,7 +91,7 @@ impl Fs {
     }
 }
 
-fn nanos(time: SystemTime) -> i128 {
+pub(super) fn nanos(time: SystemTime) -> i128 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => after.as_nanos() as i128,
         Err(before) => -(before.duration().as_nanos() as i128),
@@ -93,7 +103,7 @@ fn directory(node: Node, mtime_nanos: i128, ttl: Duration) -> Entry {
     Entry { attr, entry_ttl: ttl, attr_ttl: ttl }
 }
 
-fn file(node: Node, size: u64, mtime_nanos: i128, ttl: Duration) -> Entry {
+pub(super) fn file(node: Node, size: u64, mtime_nanos: i128, ttl: Duration) -> Entry {
     let attr = Attr { ino: node.pack(), kind: Kind::File, size, mtime_nanos, perm: FILE_PERM };
     Entry { attr, entry_ttl: ttl, attr_ttl: ttl }
 }

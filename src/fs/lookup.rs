@@ -1,5 +1,6 @@
 //! lookup: a name in a directory. A message is found from the UID in its name alone, whatever the mailbox holds.
 
+use super::local_names::LocalName;
 use super::{Entry, Fs};
 use crate::error::{Error, Result};
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
@@ -10,6 +11,14 @@ impl Fs {
     /// The entry of this name in a directory. Errors: `NotFound`, `NotDirectory`, `Stale`, and what the server says.
     pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Entry> {
         let node = self.node(parent)?;
+        match self.local_name(node, name) {
+            Some(LocalName::Is(node)) => return self.entry(node).await,
+            Some(LocalName::IsFree) => return Err(Error::NotFound),
+            None => {}
+        }
+        if let Some(given) = self.lookup_given(node.pack(), name).await {
+            return given;
+        }
         if let Some(mailbox) = self.mailbox_of(node) {
             return self.lookup_in_mailbox(node, mailbox, name).await;
         }
@@ -23,7 +32,9 @@ impl Fs {
                 self.lookup_message(mailbox, name, EntryId::RAW).await
             }
             // The message as it is needs no structure: it can be read where the server does not tell one.
-            Node::Entry(mailbox, uid, EntryId::DIRECTORY) if name == RAW => {
+            Node::Entry(mailbox, uid, EntryId::DIRECTORY)
+                if name == RAW && !self.is_out_of_sight((mailbox, uid), EntryId::RAW) =>
+            {
                 let summary = self.account.summary(mailbox, uid).await?;
                 Ok(self.message_entry(mailbox, &summary, EntryId::RAW))
             }
@@ -33,6 +44,9 @@ impl Fs {
                     return Err(Error::NotDirectory);
                 }
                 let found = message.entries.lookup(directory, name).ok_or(Error::NotFound)?;
+                if self.is_out_of_sight((mailbox, uid), found.id) {
+                    return Err(Error::NotFound);
+                }
                 self.part_entry(&message, found.id)
             }
             _ => Err(Error::NotDirectory),
@@ -71,5 +85,23 @@ impl Fs {
             return Err(Error::NotFound);
         }
         Ok(self.message_entry(mailbox, &summary, entry))
+    }
+
+    /// What was given this name in a directory: a message that was moved there, or put there as a file. A name whose
+    /// message is gone is forgotten.
+    async fn lookup_given(&self, directory: Ino, name: &str) -> Option<Result<Entry>> {
+        let node = self.aliases.name(directory, name)?;
+        if let Node::Entry(mailbox, uid, _) = node
+            && self.is_leaving(directory, (mailbox, uid))
+        {
+            return None;
+        }
+        match self.entry(node).await {
+            Err(Error::NotFound | Error::Stale) => {
+                self.aliases.remove_name(directory, name);
+                None
+            }
+            entry => Some(entry),
+        }
     }
 }

@@ -2,15 +2,25 @@
 
 mod alias;
 mod changes;
+mod commit;
+mod copying;
 mod getattr;
+mod local;
+mod local_names;
 mod lookup;
+mod mkdir;
 mod read;
 mod readdir;
+mod remove;
+mod rename;
+mod spool;
+mod write;
 mod xattr;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +30,12 @@ use crate::account::Account;
 use crate::error::{Error, Result};
 use crate::tree::message_name::Names;
 use crate::tree::node::{Ino, MailboxId, Node};
+
+pub use self::read::Closer;
+pub use self::rename::Replace;
+pub use self::spool::leftovers;
+pub use self::write::NewAttr;
+pub use self::xattr::Setting;
 
 /// Directory or file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +94,8 @@ pub struct Opened {
     pub handle: Handle,
     /// The attributes that the kernel holds may be an estimate: invalidate them before answering.
     pub invalidate: bool,
+    /// The kernel may go on using the octets that it has.
+    pub keep_cache: bool,
 }
 
 /// What `statfs` tells. Blocks are of 4096 octets.
@@ -101,12 +119,14 @@ pub enum Invalidation {
 }
 
 /// What this layer obeys.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How messages are named.
     pub names: Names,
     /// List the views as well.
     pub show_views: bool,
+    /// The directory of the files that are being written.
+    pub spool: PathBuf,
 }
 
 /// How long the kernel may believe a message's name: what others expunge is gone from there after that time at the
@@ -124,8 +144,12 @@ pub struct Fs {
     files: Mutex<HashMap<Handle, Arc<read::OpenFile>>>,
     directories: Mutex<HashMap<Handle, Arc<readdir::OpenDirectory>>>,
     next_handle: AtomicU64,
+    invalidate: mpsc::UnboundedSender<Invalidation>,
     invalidations: Mutex<Option<mpsc::UnboundedReceiver<Invalidation>>>,
-    aliases: alias::Aliases,
+    aliases: Arc<alias::Aliases>,
+    copies: copying::Copies,
+    hidden: Arc<remove::Hidden>,
+    locals: local::Locals,
 }
 
 impl Fs {
@@ -133,15 +157,20 @@ impl Fs {
     /// invalidations.
     pub fn new(account: Arc<Account>, options: Options) -> Arc<Self> {
         let (invalidate, invalidations) = mpsc::unbounded_channel();
-        changes::watch(&account, options, invalidate);
+        let aliases = Arc::default();
+        changes::watch(&account, options.names, Arc::clone(&aliases), invalidate.clone());
         Arc::new(Self {
             account,
             options,
             files: Mutex::default(),
             directories: Mutex::default(),
             next_handle: AtomicU64::new(1),
+            invalidate,
             invalidations: Mutex::new(Some(invalidations)),
-            aliases: alias::Aliases::default(),
+            aliases,
+            copies: copying::Copies::default(),
+            hidden: Arc::default(),
+            locals: local::Locals::default(),
         })
     }
 
@@ -159,6 +188,17 @@ impl Fs {
             free: quota.map_or(0, |q| blocks(q.limit.saturating_sub(q.used))),
             files: self.account.known_messages(),
         })
+    }
+
+    /// Waits for all changes of messages that are under way. The error of the first that failed since somebody was told of
+    /// one.
+    pub async fn fsyncdir(&self) -> Result<()> {
+        self.account.settle_changes().await
+    }
+
+    /// The same for so long at the most, when the mount ends; what was not done is logged.
+    pub async fn finish(&self, within: Duration) {
+        self.account.finish_changes(within).await;
     }
 
     /// What an inode number means now.
@@ -181,6 +221,16 @@ impl Fs {
             Some(id) if self.account.root() != Some(id) => Node::Mailbox(id),
             _ => Node::Root,
         }
+    }
+
+    /// Makes the kernel forget something.
+    fn invalidate(&self, what: Invalidation) {
+        // A closed channel: nobody is mounted any more.
+        let _ = self.invalidate.send(what);
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<Handle, Arc<read::OpenFile>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn new_handle(&self) -> Handle {

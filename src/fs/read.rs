@@ -1,7 +1,10 @@
-//! open and read: a file's bytes, from a text that was made whole or from a part that is fetched in windows.
+//! open and read: a file's bytes, from a text that was made whole, from a part that is fetched in windows, or from
+//! what is being written.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
+use super::local::Local;
 use super::{Bytes, Fs, Handle, Opened};
 use crate::account::Reader;
 use crate::error::{Error, Result};
@@ -10,37 +13,83 @@ use crate::tree::views::format_table;
 
 /// An open file.
 #[derive(Debug)]
-pub struct OpenFile {
-    reader: Reader,
+pub enum OpenFile {
+    /// What the server has.
+    Reader { reader: Reader, node: Node },
+    /// What is being written.
+    Local(OpenLocal),
+    /// A part of a message that the server has copied, to which the copying program writes what is there already.
+    Copied { reader: Reader, node: Node },
+}
+
+/// An open file that is being written.
+#[derive(Debug)]
+pub struct OpenLocal {
+    pub local: Arc<Local>,
+    /// The thread that opened it.
+    pub opener: u32,
+    /// Lock owners of those who closed a descriptor of it before anything was written.
+    pub early: Mutex<HashSet<u64>>,
+}
+
+/// Who closes a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closer {
+    /// The thread.
+    pub pid: u32,
+    /// What the kernel calls the table of descriptors that it was closed in: each process has its own.
+    pub owner: u64,
 }
 
 impl Fs {
-    /// Opens a file for reading.
-    pub async fn open(&self, ino: Ino, write: bool) -> Result<Opened> {
-        if write {
-            return Err(Error::ReadOnly);
+    /// Opens a file for reading, or for writing as well; `pid` is the thread that does.
+    pub async fn open(&self, ino: Ino, write: bool, pid: u32) -> Result<Opened> {
+        if let Some(local) = self.local_file(ino) {
+            return Ok(self.open_local(local, pid));
         }
-        let reader = match self.node(ino)? {
+        if write {
+            return self.open_to_overwrite(ino, pid).await;
+        }
+        let node = self.node(ino)?;
+        let reader = match node {
             Node::AccountView(AccountView::Status) => Reader::text(self.account.status().as_bytes().to_vec()),
             Node::MailboxView(id, MailboxView::Table) => Reader::text(self.table(id).await?),
             Node::Entry(id, uid, entry) => self.account.open_entry(id, uid, entry).await?,
             _ => return Err(Error::IsDirectory),
         };
         let handle = self.new_handle();
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(OpenFile { reader }));
-        Ok(Opened { handle, invalidate: false })
+        self.files().insert(handle, Arc::new(OpenFile::Reader { reader, node }));
+        // What the kernel knows by the number of something else may be octets that were written and sent.
+        let is_itself = node.pack() == ino;
+        Ok(Opened { handle, invalidate: !is_itself, keep_cache: is_itself })
     }
 
     /// Exactly `size` octets, fewer only at the end of the file.
     pub async fn read(&self, handle: Handle, offset: u64, size: u32) -> Result<Bytes> {
-        let file = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned();
-        let file = file.ok_or(Error::Stale)?;
-        self.account.read(&file.reader, offset, size).await
+        let file = self.file(handle)?;
+        let (reader, node) = match &*file {
+            OpenFile::Reader { reader, node } => (reader, *node),
+            OpenFile::Local(open) => return self.read_local(&open.local, offset, size).await,
+            OpenFile::Copied { reader, .. } => return self.account.read(reader, offset, size).await,
+        };
+        match (self.account.read(reader, offset, size).await, self.aliases.resolve(node)) {
+            // It was moved while it was open: it is read where it is.
+            (Err(Error::Stale | Error::NotFound), now @ Node::Entry(id, uid, entry)) if now != node => {
+                let reader = self.account.open_entry(id, uid, entry).await?;
+                let octets = self.account.read(&reader, offset, size).await;
+                // Unless it was closed meanwhile.
+                if let Some(open) = self.files().get_mut(&handle) {
+                    *open = Arc::new(OpenFile::Reader { reader, node: now });
+                }
+                octets
+            }
+            (outcome, _) => outcome,
+        }
     }
 
-    /// Closes a file.
-    pub fn release(&self, handle: Handle) {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+    /// The open file with this handle.
+    pub(super) fn file(&self, handle: Handle) -> Result<Arc<OpenFile>> {
+        self.files().get(&handle).cloned().ok_or(Error::Stale)
     }
 
     /// The content of `.messages.tsv`.

@@ -15,6 +15,8 @@ pub struct OpenDirectory {
     node: Node,
     parent: Node,
     content: Content,
+    /// What has a name in this mount only.
+    locals: Vec<(String, Node)>,
 }
 
 #[derive(Debug)]
@@ -61,14 +63,19 @@ impl Fs {
                     _ => Node::Entry(id, uid, info.parent),
                 };
                 let children = message.entries.children(entry).into_iter();
-                let entries = children.filter(|e| e.listed || self.options.show_views).map(|e| e.id).collect();
+                let listed = children.filter(|e| e.listed || self.options.show_views);
+                let here = listed.filter(|e| {
+                    self.locals.parked(node.pack(), &e.name).is_none() && !self.is_out_of_sight((id, uid), e.id)
+                });
+                let entries = here.map(|e| e.id).collect();
                 (parent, Content::Message { message, entries })
             }
             Node::AccountView(AccountView::Control) => (Node::Root, Content::Control),
             _ => return Err(Error::NotDirectory),
         };
         let handle = self.new_handle();
-        let directory = Arc::new(OpenDirectory { node, parent, content });
+        let locals = self.locals.names_in(node.pack());
+        let directory = Arc::new(OpenDirectory { node, parent, content, locals });
         self.directories.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, directory);
         Ok(handle)
     }
@@ -117,11 +124,12 @@ impl Fs {
         let directory = directory.ok_or(Error::Stale)?;
         let mut found = Vec::new();
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        for at in start..directory.content.len().saturating_add(2).min(start.saturating_add(max)) {
+        let len = directory.content.len() + directory.locals.len();
+        for at in start..len.saturating_add(2).min(start.saturating_add(max)) {
             let (name, entry) = match at {
-                0 => (".".to_owned(), self.entry(directory.node).await?),
+                0 => (".".to_owned(), self.entry(self.aliases.resolve(directory.node)).await?),
                 1 => ("..".to_owned(), self.entry(directory.parent).await?),
-                _ => match self.entry_at(&directory.content, at - 2).await {
+                _ => match self.entry_at(&directory, at - 2).await {
                     Ok(found) => found,
                     // A mailbox that went away in between.
                     Err(Error::Stale | Error::NotFound) => continue,
@@ -133,8 +141,11 @@ impl Fs {
         Ok(found)
     }
 
-    async fn entry_at(&self, content: &Content, at: usize) -> Result<(String, Entry)> {
-        Ok(match content {
+    async fn entry_at(&self, directory: &OpenDirectory, at: usize) -> Result<(String, Entry)> {
+        if let Some((name, node)) = at.checked_sub(directory.content.len()).and_then(|at| directory.locals.get(at)) {
+            return Ok((name.clone(), self.entry(self.aliases.resolve(*node)).await?));
+        }
+        Ok(match &directory.content {
             Content::Mailbox { names, mailbox, messages } => match (names.get(at), mailbox) {
                 (Some((name, node)), _) => (name.clone(), self.quick_entry(*node).await?),
                 (None, Some(id)) => {

@@ -1,8 +1,8 @@
 //! The kernel's requests as calls of [`Fs`]: takes the arguments out, and puts the answer into the kernel's form.
 //!
-//! What is absent is absent on purpose. With `default_permissions` the kernel checks rights itself (ACCESS); nothing
-//! opens for writing yet, so WRITE, FALLOCATE and COPY_FILE_RANGE do not come; inode numbers are computed, so FORGET
-//! has nothing to do; file locks stay local to the kernel.
+//! What is absent is absent on purpose. With `default_permissions` the kernel checks rights itself (ACCESS), and on a
+//! read-only mount it refuses what changes mail; inode numbers are computed, so FORGET has nothing to do; file locks
+//! stay local to the kernel.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,19 +11,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig,
-    LockOwner, Notifier, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
-    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyXattr, Request, TimeOrNow,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, Notifier, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::attr::{Look, file_type};
 use super::busy::Busy;
-use super::names::{NAME_MAX, attribute, component};
+use super::names::{NAME_MAX, attribute, component, replace, setting};
 use super::notify;
+use super::reply::{self, Answer, GENERATION};
 use super::request::{Call, Requests};
 use crate::error::Result;
-use crate::fs::{Fs, Handle};
+use crate::fs::{Closer, Fs, Handle, NewAttr};
 use crate::tree::node::Ino;
 
 /// What we want of the kernel, where it can. Never the write-back cache: the kernel would then keep its own idea of a
@@ -51,9 +52,6 @@ const ENTRIES_PLUS: usize = 144;
 /// Octets in a block of statfs.
 const BLOCK: u32 = 4096;
 
-/// Inode numbers are never used again for something else.
-const GENERATION: Generation = Generation(0);
-
 /// The callbacks.
 #[derive(Debug)]
 pub(super) struct Adapter {
@@ -61,6 +59,8 @@ pub(super) struct Adapter {
     pub(super) requests: Requests,
     /// The same for reads of files, which the kernel asks twice: once ahead, and when that fails once more.
     pub(super) reads: Requests,
+    /// The same for what sends a file, however long it is.
+    pub(super) commits: Requests,
     pub(super) look: Look,
     /// What lookups, listings and reads are about.
     pub(super) busy: Arc<Busy>,
@@ -75,24 +75,38 @@ impl Adapter {
         request: &Request,
         (name, ino): (&'static str, INodeNo),
         work: impl FnOnce(Arc<Fs>) -> W,
-        reply: impl FnOnce(std::result::Result<T, Errno>) + Send + 'static,
+        reply: impl FnOnce(Answer<T>) + Send + 'static,
     ) {
         self.requests.run(call(name, request, ino), work(self.fs.clone()), reply);
+    }
+
+    /// The same for a request that names something of an inode, which the kernel has locked meanwhile.
+    fn answer_named<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
+        &self,
+        request: &Request,
+        about: (&'static str, INodeNo),
+        name: Answer<String>,
+        work: impl FnOnce(Arc<Fs>, String) -> W,
+        reply: impl FnOnce(Answer<T>) + Send + 'static,
+    ) {
+        let name = match name {
+            Ok(name) => name,
+            Err(errno) => return reply(Err(errno)),
+        };
+        let underway = self.busy.begin(Ino(about.1.0));
+        let work = move |fs| {
+            let work = work(fs, name);
+            async move {
+                let _underway = underway;
+                work.await
+            }
+        };
+        self.answer(request, about, work, reply);
     }
 }
 
 fn call(name: &'static str, request: &Request, ino: INodeNo) -> Call {
     Call { name, ino: ino.0, pid: request.pid() }
-}
-
-/// Answers getxattr(2) and listxattr(2): `size` 0 asks for the length.
-fn reply_sized(reply: ReplyXattr, size: u32, answer: std::result::Result<Vec<u8>, Errno>) {
-    match answer {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(errno) => reply.error(errno),
-    }
 }
 
 impl Filesystem for Adapter {
@@ -109,19 +123,8 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = match component(name) {
-            Ok(name) => name,
-            Err(errno) => return reply.error(errno),
-        };
-        let (look, underway) = (self.look, self.busy.begin(Ino(parent.0)));
-        let work = move |fs: Arc<Fs>| async move {
-            let _underway = underway;
-            fs.lookup(Ino(parent.0), &name).await
-        };
-        self.answer(request, ("lookup", parent), work, move |answer| match answer {
-            Ok(entry) => reply.entry_with_ttls(&entry.attr_ttl, &entry.entry_ttl, &look.attr(&entry.attr), GENERATION),
-            Err(errno) => reply.error(errno),
-        });
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.lookup(Ino(parent.0), &name).await };
+        self.answer_named(request, ("lookup", parent), component(name), work, reply::entry(reply, self.look));
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
@@ -135,8 +138,9 @@ impl Filesystem for Adapter {
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let notifier = self.notifier.clone();
+        let pid = request.pid();
         let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
-        let work = move |fs: Arc<Fs>| async move { fs.open(Ino(ino.0), writes).await };
+        let work = move |fs: Arc<Fs>| async move { fs.open(Ino(ino.0), writes, pid).await };
         self.answer(request, ("open", ino), work, move |answer| match answer {
             Ok(opened) => {
                 if let (true, Some(notifier)) = (opened.invalidate, notifier.get()) {
@@ -145,7 +149,8 @@ impl Filesystem for Adapter {
                 }
                 // Message bytes do not change, so cached pages stay; a reader's close has nothing to tell us.
                 let quiet = if writes { FopenFlags::empty() } else { FopenFlags::FOPEN_NOFLUSH };
-                reply.opened(FileHandle(opened.handle.0), FopenFlags::FOPEN_KEEP_CACHE | quiet);
+                let keep = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+                reply.opened(FileHandle(opened.handle.0), keep | quiet);
             }
             Err(errno) => reply.error(errno),
         });
@@ -174,27 +179,54 @@ impl Filesystem for Adapter {
         });
     }
 
-    /// Comes on each close of a descriptor that could write.
-    fn flush(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
+    fn write(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let data = data.to_vec();
+        let work = move |fs: Arc<Fs>| async move { fs.write(Handle(handle.0), offset, &data).await };
+        self.answer(request, ("write", ino), work, reply::written(reply));
     }
 
+    #[rustfmt::skip]
+    fn copy_file_range(
+        &self, request: &Request, ino: INodeNo, from: FileHandle, offset: u64, _: INodeNo, to: FileHandle,
+        to_offset: u64, len: u64, _: CopyFileRangeFlags, reply: ReplyWrite,
+    ) {
+        let (from, to) = ((Handle(from.0), offset), (Handle(to.0), to_offset));
+        let work = move |fs: Arc<Fs>| async move { fs.copy_range(from, to, len).await };
+        self.answer(request, ("copy_file_range", ino), work, reply::written(reply));
+    }
+
+    /// Comes on each close of a descriptor that could write.
+    fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
+        let (fs, by) = (self.fs.clone(), Closer { pid: request.pid(), owner: owner.0 });
+        let work = async move { fs.flush(Handle(handle.0), by).await };
+        self.commits.run(call("close", request, ino), work, reply::empty(reply));
+    }
+
+    #[rustfmt::skip]
     fn release(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        handle: FileHandle,
-        _flags: OpenFlags,
-        _owner: Option<LockOwner>,
-        _flush: bool,
+        &self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, _: Option<LockOwner>, _: bool,
         reply: ReplyEmpty,
     ) {
+        let _runtime = self.requests.enter();
         self.fs.release(Handle(handle.0));
         reply.ok();
     }
 
-    fn fsync(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        reply.ok();
+    fn fsync(&self, request: &Request, ino: INodeNo, handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        let fs = self.fs.clone();
+        let work = async move { fs.fsync(Handle(handle.0)).await };
+        self.commits.run(call("fsync", request, ino), work, reply::empty(reply));
     }
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -259,8 +291,9 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn fsyncdir(&self, _request: &Request, _ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        reply.ok();
+    fn fsyncdir(&self, request: &Request, ino: INodeNo, _handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        let work = move |fs: Arc<Fs>| async move { fs.fsyncdir().await };
+        self.answer(request, ("fsyncdir", ino), work, reply::empty(reply));
     }
 
     fn statfs(&self, request: &Request, ino: INodeNo, reply: ReplyStatfs) {
@@ -272,12 +305,9 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let name = match attribute(name) {
-            Ok(name) => name,
-            Err(errno) => return reply.error(errno),
-        };
-        let work = move |fs: Arc<Fs>| async move { fs.getxattr(Ino(ino.0), &name).await };
-        self.answer(request, ("getxattr", ino), work, move |answer| reply_sized(reply, size, answer));
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.getxattr(Ino(ino.0), &name).await };
+        let reply = move |answer| reply::sized(reply, size, answer);
+        self.answer_named(request, ("getxattr", ino), attribute(name), work, reply);
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
@@ -285,99 +315,91 @@ impl Filesystem for Adapter {
             let names = fs.listxattr(Ino(ino.0)).await?;
             Ok(names.into_iter().flat_map(|name| name.into_bytes().into_iter().chain([0])).collect())
         };
-        self.answer(request, ("listxattr", ino), work, move |answer| reply_sized(reply, size, answer));
+        self.answer(request, ("listxattr", ino), work, move |answer| reply::sized(reply, size, answer));
     }
 
     fn setxattr(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         name: &OsStr,
-        _value: &[u8],
-        _flags: i32,
+        value: &[u8],
+        flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(attribute(name).err().unwrap_or(Errno::EROFS));
+        let (value, how) = (value.to_vec(), setting(flags));
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.setxattr(Ino(ino.0), &name, &value, how).await };
+        self.answer_named(request, ("setxattr", ino), attribute(name), work, reply::empty(reply));
     }
 
-    fn removexattr(&self, _request: &Request, _ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply.error(attribute(name).err().unwrap_or(Errno::EROFS));
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.removexattr(Ino(ino.0), &name).await };
+        self.answer_named(request, ("removexattr", ino), attribute(name), work, reply::empty(reply));
     }
 
-    // What changes mail: nothing does yet.
-
+    #[rustfmt::skip]
     fn setattr(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _mode: Option<u32>,
-        _uid: Option<u32>,
-        _gid: Option<u32>,
-        _size: Option<u64>,
-        _atime: Option<TimeOrNow>,
-        _mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
-        _handle: Option<FileHandle>,
-        _created: Option<SystemTime>,
-        _changed: Option<SystemTime>,
-        _backed_up: Option<SystemTime>,
-        _flags: Option<BsdFileFlags>,
-        reply: ReplyAttr,
+        &self, request: &Request, ino: INodeNo, _mode: Option<u32>, _uid: Option<u32>, _gid: Option<u32>,
+        size: Option<u64>, _atime: Option<TimeOrNow>, mtime: Option<TimeOrNow>, _ctime: Option<SystemTime>,
+        handle: Option<FileHandle>, _: Option<SystemTime>, _: Option<SystemTime>, _: Option<SystemTime>,
+        _: Option<BsdFileFlags>, reply: ReplyAttr,
     ) {
-        reply.error(Errno::EROFS);
+        let mtime = mtime.and_then(|time| if let TimeOrNow::SpecificTime(time) = time { Some(time) } else { None });
+        let (look, handle, new) = (self.look, handle.map(|handle| Handle(handle.0)), NewAttr { size, mtime });
+        let work = move |fs: Arc<Fs>| async move { fs.setattr(Ino(ino.0), handle, new).await };
+        self.answer(request, ("setattr", ino), work, move |answer| match answer {
+            Ok(entry) => reply.attr(&entry.attr_ttl, &look.attr(&entry.attr)),
+            Err(errno) => reply.error(errno),
+        });
     }
 
-    fn create(
-        &self,
-        _request: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-        _flags: i32,
-        reply: ReplyCreate,
-    ) {
-        reply.error(Errno::EROFS);
+    fn create(&self, request: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        let pid = request.pid();
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.create(Ino(parent.0), &name, pid).await };
+        self.answer_named(request, ("create", parent), component(name), work, reply::created(reply, self.look));
     }
 
-    fn mkdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.mkdir(Ino(parent.0), &name).await };
+        self.answer_named(request, ("mkdir", parent), component(name), work, reply::entry(reply, self.look));
     }
 
-    fn unlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.unlink(Ino(parent.0), &name).await };
+        self.answer_named(request, ("unlink", parent), component(name), work, reply::empty(reply));
     }
 
-    fn rmdir(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.rmdir(Ino(parent.0), &name).await };
+        self.answer_named(request, ("rmdir", parent), component(name), work, reply::empty(reply));
     }
 
     fn rename(
         &self,
-        _request: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _to_parent: INodeNo,
-        _to_name: &OsStr,
-        _flags: RenameFlags,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        to: INodeNo,
+        to_name: &OsStr,
+        flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::EROFS);
+        let to_name = match component(to_name) {
+            Ok(name) => name,
+            Err(errno) => return reply.error(errno),
+        };
+        let underway = self.busy.begin(Ino(to.0));
+        let work = move |fs: Arc<Fs>, name: String| async move {
+            let _underway = underway;
+            fs.rename(Ino(parent.0), &name, Ino(to.0), &to_name, replace(flags)).await
+        };
+        self.answer_named(request, ("rename", parent), component(name), work, reply::empty(reply));
     }
 
     // What mail has not: devices and links.
 
-    fn mknod(
-        &self,
-        _request: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-        _device: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
         reply.error(Errno::EPERM);
     }
 
@@ -391,42 +413,26 @@ impl Filesystem for Adapter {
 
     // What the kernel can do by itself: ENOSYS tells it to. fuser would do so too, with a warning in the log each time.
 
-    fn lseek(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
-        _offset: i64,
-        _whence: i32,
-        reply: ReplyLseek,
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    #[rustfmt::skip]
+    fn poll(
+        &self, _: &Request, _: INodeNo, _: FileHandle, _: PollNotifier, _: PollEvents, _: PollFlags, reply: ReplyPoll,
     ) {
         reply.error(Errno::ENOSYS);
     }
 
-    fn poll(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
-        _notifier: PollNotifier,
-        _events: PollEvents,
-        _flags: PollFlags,
-        reply: ReplyPoll,
-    ) {
+    /// posix_fallocate(3) writes zeros then.
+    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
         reply.error(Errno::ENOSYS);
     }
 
     /// isatty(3) and lsattr(1) ask; no ioctl means anything here.
+    #[rustfmt::skip]
     fn ioctl(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
-        _flags: IoctlFlags,
-        _command: u32,
-        _data: &[u8],
-        _out_size: u32,
-        reply: ReplyIoctl,
+        &self, _: &Request, _: INodeNo, _: FileHandle, _: IoctlFlags, _: u32, _: &[u8], _: u32, reply: ReplyIoctl,
     ) {
         reply.error(Errno::ENOTTY);
     }

@@ -15,6 +15,7 @@ mod mountinfo;
 mod mounting;
 mod names;
 mod notify;
+mod reply;
 mod request;
 mod sys;
 
@@ -34,6 +35,10 @@ pub use sys::{current_ids, is_root};
 
 use crate::error::{Error, Result};
 use crate::fs::Fs;
+
+/// How long a close waits for the server to take what was written. One that is silent for long fails it much earlier;
+/// this is for a large message on a slow line.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// How to mount.
 #[derive(Clone, Debug)]
@@ -105,7 +110,8 @@ pub fn serve(fs: Arc<Fs>, runtime: Handle, mountpoint: &Path, options: &Options)
     let adapter = adapter::Adapter {
         fs,
         requests: request::Requests::new(runtime.clone(), options.deadline),
-        reads: request::Requests::new(runtime, options.deadline / 2),
+        reads: request::Requests::new(runtime.clone(), options.deadline / 2),
+        commits: request::Requests::new(runtime, COMMIT_DEADLINE),
         look: attr::Look::new(options),
         busy: busy.clone(),
         notifier: notifier.clone(),

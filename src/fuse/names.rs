@@ -1,8 +1,10 @@
-//! The names that the kernel hands in: of entries and of extended attributes.
+//! The names that the kernel hands in: of entries and of extended attributes, and how a name that is taken is met.
 
 use std::ffi::OsStr;
 
-use fuser::Errno;
+use fuser::{Errno, RenameFlags};
+
+use crate::fs::{Replace, Setting};
 
 /// Longest name of one component in octets.
 pub(super) const NAME_MAX: u32 = 255;
@@ -21,6 +23,26 @@ pub(super) fn attribute(name: &OsStr) -> Result<String, Errno> {
     match name.to_str() {
         Some(name) if name.starts_with("user.") => Ok(name.to_owned()),
         _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// The flags of renameat2(2). A whiteout is what only an overlay would ask for, and nothing we have.
+pub(super) fn replace(flags: RenameFlags) -> Replace {
+    if flags.is_empty() {
+        Replace::Usual
+    } else if flags == RenameFlags::RENAME_NOREPLACE {
+        Replace::Never
+    } else {
+        Replace::Exchange
+    }
+}
+
+/// The flags of setxattr(2).
+pub(super) fn setting(flags: i32) -> Setting {
+    match flags {
+        libc::XATTR_CREATE => Setting::Create,
+        libc::XATTR_REPLACE => Setting::Replace,
+        _ => Setting::Any,
     }
 }
 

@@ -55,6 +55,11 @@ impl Requests {
         Requests { runtime, patience: Patience { check: CALLER_CHECK, deadline } }
     }
 
+    /// Lets the caller start tasks.
+    pub(super) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.runtime.enter()
+    }
+
     /// Does `work` and hands the outcome to `reply`.
     pub(super) fn run<T: Send + 'static>(
         &self,
@@ -135,7 +140,8 @@ fn outcome<T>(call: Call, answer: Result<T>) -> std::result::Result<T, Errno> {
             | Error::Uncertain(_)
             | Error::Auth(_)
             | Error::TimedOut(_)
-            | Error::Quota(_) => {
+            | Error::Quota(_)
+            | Error::DiskFull(_) => {
                 warn!(ino, pid, "{name}: {error}");
             }
             Error::Denied(_)

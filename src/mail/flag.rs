@@ -2,6 +2,22 @@
 
 use std::fmt;
 
+/// The flags that a client may set, of those that begin with a backslash.
+const SYSTEM: [&str; 5] = ["\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"];
+
+/// Longest keyword that is sent to a server, octets. Most keep less and say so.
+const MAX_KEYWORD: usize = 255;
+
+/// Can a client ask for this flag: a system flag, or a keyword that is an atom (RFC 3501 section 9)? Not `\Recent`, nor
+/// `\*`, nor a name that would end the list it stands in.
+pub fn is_settable(name: &str) -> bool {
+    if name.starts_with('\\') {
+        return SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(name));
+    }
+    let is_atom_char = |b: u8| b.is_ascii_graphic() && !b"(){%*\"\\]".contains(&b);
+    !name.is_empty() && name.len() <= MAX_KEYWORD && name.bytes().all(is_atom_char)
+}
+
 /// A set of flags as the server spells them, sorted, without repetition. Comparison of names is case-insensitive,
 /// as on most servers (not on Stalwart, where two spellings are two keywords: the first wins here).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,6 +101,34 @@ mod tests {
         assert_eq!(flags.to_string(), "$Forwarded \\Seen");
         assert!(flags.contains("\\SEEN") && !flags.contains("Seen"));
         assert_eq!(flags.keywords().collect::<Vec<_>>(), ["$Forwarded"]);
+    }
+
+    #[test]
+    fn only_a_flag_that_a_command_can_carry_is_settable() {
+        for name in ["\\Seen", "\\deleted", "$Forwarded", "work", "a.b-c_d", "NonJunk", "[Gmail", "100,5"] {
+            assert!(is_settable(name), "{name}");
+        }
+        let long = "k".repeat(256);
+        let bad = [
+            "",
+            "\\",
+            "\\Recent",
+            "\\*",
+            "\\Unknown",
+            "a b",
+            "a)",
+            "(",
+            "{5+}",
+            "a\r\nX LOGOUT",
+            "\0",
+            "w\u{f6}",
+            "\"",
+            "%",
+            "]",
+        ];
+        for name in bad.into_iter().chain([&*long]) {
+            assert!(!is_settable(name), "{name:?}");
+        }
     }
 
     #[test]

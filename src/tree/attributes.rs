@@ -7,17 +7,14 @@ use super::date;
 use super::entries::Content;
 use super::safe;
 use super::views::format_from;
+use super::writable::{ACL, FLAGS, SUBSCRIBED, TAGS, format_acl, format_metadata, format_tags};
 use crate::mail::envelope::Summary;
-use crate::mail::flag::Flags;
 use crate::mail::part::Part;
 use crate::mail::section::Section;
 use crate::mail::uid::{Uid, UidValidity};
 
 /// Names and values. An attribute without a value is not among them.
 pub type Attributes = Vec<(Cow<'static, str>, String)>;
-
-/// The attribute whose value is the flags, parted by spaces.
-pub const FLAGS: &str = "user.imap.flags";
 
 /// The mailbox that a message is in, as a URL names it.
 #[derive(Clone, Copy, Debug)]
@@ -81,15 +78,6 @@ fn push_encoded(out: &mut String, text: &str, plain: &[u8]) {
     }
 }
 
-/// Flags as file managers show tags, parted by commas: `Unread`, `Flagged`, `Answered`, `Draft`, then the keywords,
-/// less those with a comma in them, which the list cannot hold.
-pub fn format_tags(flags: &Flags) -> String {
-    let system = [("\\Seen", false, "Unread"), ("\\Flagged", true, "Flagged")];
-    let system = system.into_iter().chain([("\\Answered", true, "Answered"), ("\\Draft", true, "Draft")]);
-    let tags = system.filter(|(flag, set, _)| flags.contains(flag) == *set).map(|(_, _, tag)| tag);
-    safe::line(&tags.chain(flags.keywords().filter(|k| !k.contains(','))).collect::<Vec<_>>().join(","))
-}
-
 /// The attributes of a message: of its directory, and of its files that are the message whole.
 pub fn message_attributes(message: &Summary, origin: &Origin<'_>) -> Attributes {
     let optional = |text: &str| Some(safe::line(text)).filter(|text| !text.is_empty());
@@ -102,7 +90,7 @@ pub fn message_attributes(message: &Summary, origin: &Origin<'_>) -> Attributes 
         ("user.imap.size", Some(message.size.to_string())),
         ("user.imap.emailid", optional(&message.email_id)),
         ("user.imap.threadid", optional(&message.thread_id)),
-        ("user.xdg.tags", Some(format_tags(&message.flags))),
+        (TAGS, Some(format_tags(&message.flags))),
         ("user.xdg.origin.url", Some(origin.url(Some(message.uid), None))),
         ("user.xdg.origin.email.subject", optional(&message.subject)),
         ("user.xdg.origin.email.from", optional(&format_from(message))),
@@ -160,16 +148,11 @@ pub struct MailboxInfo {
     pub metadata: Vec<(String, String)>,
 }
 
-/// What the attributes of a mailbox's metadata begin with; the entry follows, without its first slash:
-/// `user.imap.metadata.private/comment`.
-pub const METADATA: &str = "user.imap.metadata.";
-
-/// The attributes of a mailbox. `subscribed` is `1` or `0`; `acl` is `identifier=rights`, `quota` is
+/// The attributes of a mailbox. `subscribed` is `1` or `0`; `acl` is that of [`format_acl`], `quota` is
 /// `STORAGE=used/limit`, parted by spaces.
 pub fn mailbox_attributes(info: &MailboxInfo) -> Attributes {
     let number = |number: Option<u64>| number.map(|number| number.to_string());
     let text = |text: &Option<String>| text.as_deref().map(safe::line);
-    let acl = |(identifier, rights): &(String, String)| safe::line(&format!("{identifier}={rights}"));
     let quota = |(resource, used, limit): &(String, u64, u64)| safe::line(&format!("{resource}={used}/{limit}"));
     let mut all = present([
         ("user.imap.mailbox", text(&info.mailbox)),
@@ -179,13 +162,12 @@ pub fn mailbox_attributes(info: &MailboxInfo) -> Attributes {
         ("user.imap.uidnext", number(info.uid_next)),
         ("user.imap.uidvalidity", info.uid_validity.map(|validity| validity.0.to_string())),
         ("user.imap.highestmodseq", number(info.highest_modseq)),
-        ("user.imap.subscribed", info.subscribed.map(|yes| u8::from(yes).to_string())),
+        (SUBSCRIBED, info.subscribed.map(|yes| u8::from(yes).to_string())),
         ("user.imap.rights", text(&info.rights)),
-        ("user.imap.acl", info.acl.as_ref().map(|rows| rows.iter().map(acl).collect::<Vec<_>>().join(" "))),
+        (ACL, info.acl.as_deref().map(format_acl)),
         ("user.imap.quota", info.quota.as_ref().map(|rows| rows.iter().map(quota).collect::<Vec<_>>().join(" "))),
     ]);
-    let name = |entry: &str| format!("{METADATA}{}", safe::line(entry.trim_start_matches('/')));
-    all.extend(info.metadata.iter().map(|(entry, value)| (name(entry).into(), value.clone())));
+    all.extend(info.metadata.iter().map(|(entry, value)| (format_metadata(entry).into(), value.clone())));
     all
 }
 
@@ -197,6 +179,7 @@ fn present<const N: usize>(attributes: [(&'static str, Option<String>); N]) -> A
 mod tests {
     use super::*;
     use crate::mail::envelope::Envelope;
+    use crate::mail::flag::Flags;
     use crate::mail::part::{Body, Encoding};
 
     const ORIGIN: Origin<'_> = Origin {
@@ -236,17 +219,6 @@ mod tests {
             Some("2.MIME"),
             "imap://bob%40x%3BAUTH=*@[::1]:1143/Entw%C3%BCrfe/50%25%20%3B%3F%23/;UID=7/;SECTION=2.MIME",
         );
-    }
-
-    #[test]
-    fn tags_tell_what_is_unread_and_the_keywords() {
-        fn check(flags: &[&str], expected: &str) {
-            assert_eq!(format_tags(&Flags::from_wire(flags.iter().map(|f| f.as_bytes()))), expected);
-        }
-        check(&[], "Unread");
-        check(&["\\seen"], "");
-        check(&["\\Seen", "\\Flagged", "\\Answered", "\\Draft", "\\Deleted"], "Flagged,Answered,Draft");
-        check(&["work", "$Forwarded", "a,b"], "Unread,$Forwarded,work");
     }
 
     #[test]

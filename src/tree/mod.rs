@@ -8,4 +8,6 @@ pub mod message_name;
 pub mod node;
 pub mod part_name;
 pub mod safe;
+pub mod scratch;
 pub mod views;
+pub mod writable;

@@ -225,6 +225,24 @@ async fn a_change_is_made_and_shows_at_once() {
     }
 }
 
+/// A connection that does not know a message yet passes over it, and says OK.
+#[tokio::test]
+async fn a_message_that_a_connection_has_not_heard_of_is_not_taken_for_gone() {
+    for op in OPS {
+        for extensions in SERVERS.into_iter().filter(|extensions| can(op, extensions)) {
+            // Without COPYUID a second copy could be one too many.
+            if op == Op::Copy && !extensions.contains(&"UIDPLUS") {
+                continue;
+            }
+            let server = server(extensions, Habits { deaf: true, ..Habits::default() });
+            let client = client(&server, with(op)).await;
+            server.lock().habits.deaf = true;
+            op.run(&client).await.unwrap_or_else(|error| panic!("{op:?} {extensions:?}: {error:?}"));
+            assert_eq!(counts(&server), op.counts(true), "{op:?} {extensions:?}");
+        }
+    }
+}
+
 /// Where messages cannot be expunged by UID nothing is begun that would need it.
 #[tokio::test]
 async fn without_uidplus_nothing_is_done_that_could_not_be_finished() {

@@ -36,7 +36,7 @@ async fn an_expunged_message_is_an_error() {
             let mut open = Vec::new();
             for name in ["data.bin", "message.eml"] {
                 let ino = mounted.fs.lookup(directory, name).await.unwrap().attr.ino;
-                open.push(mounted.fs.open(ino, false).await.unwrap().handle);
+                open.push(mounted.fs.open(ino, false, 0).await.unwrap().handle);
             }
             let text = mounted.fs.lookup(directory, "body.txt").await.unwrap().attr.ino;
             server.expunge("INBOX", 1);
@@ -47,7 +47,7 @@ async fn an_expunged_message_is_an_error() {
                 let error = mounted.fs.read(handle, 50_000, 4096).await.unwrap_err();
                 assert!(matches!(error, Error::Stale | Error::Protocol(_)), "{expunged:?}: {error:?}");
             }
-            for outcome in [mounted.fs.getattr(text).await.map(drop), mounted.fs.open(text, false).await.map(drop)] {
+            for outcome in [mounted.fs.getattr(text).await.map(drop), mounted.fs.open(text, false, 0).await.map(drop)] {
                 let error = outcome.unwrap_err();
                 let is_meant = matches!(error, Error::Stale | Error::NotFound | Error::Protocol(_));
                 assert!(is_meant, "{expunged:?}: {error:?}");
@@ -82,7 +82,7 @@ async fn a_new_uidvalidity_is_new_inode_numbers() {
         let before = mounted.list(inbox).await.unwrap();
         let directory = before[1].entry.attr.ino;
         let ino = mounted.fs.lookup(directory, "data.bin").await.unwrap().attr.ino;
-        let handle = mounted.fs.open(ino, false).await.unwrap().handle;
+        let handle = mounted.fs.open(ino, false, 0).await.unwrap().handle;
         server.expunge("INBOX", 1);
         // Another message gets the UID of the first one.
         server.renumber("INBOX");
@@ -274,7 +274,7 @@ async fn a_read_that_fails_makes_the_next_listing_ask() {
     let path = "INBOX/2026-11-21T0915_Alïce_attachment.1/data.bin";
     assert_eq!(mounted.names("INBOX").await.unwrap().len(), 1);
     let ino = mounted.find(path).await.unwrap().attr.ino;
-    let handle = mounted.fs.open(ino, false).await.unwrap().handle;
+    let handle = mounted.fs.open(ino, false, 0).await.unwrap().handle;
     server.expunge("INBOX", 1);
     assert_eq!(mounted.names("INBOX").await.unwrap().len(), 1);
     assert_eq!(mounted.fs.read(handle, 50_000, 4096).await.unwrap_err(), Error::Stale);

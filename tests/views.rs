@@ -169,7 +169,7 @@ async fn kinds_are_kept_apart() {
         let found = mounted.find(path).await.unwrap();
         assert_eq!(found.attr.kind, kind);
         let (file, directory) =
-            (mounted.fs.open(found.attr.ino, false).await, mounted.fs.opendir(found.attr.ino).await);
+            (mounted.fs.open(found.attr.ino, false, 0).await, mounted.fs.opendir(found.attr.ino).await);
         match kind {
             Kind::Directory => assert_eq!((file.unwrap_err(), directory.is_ok()), (Error::IsDirectory, true), "{path}"),
             Kind::File => assert_eq!((file.is_ok(), directory.unwrap_err()), (true, Error::NotDirectory), "{path}"),

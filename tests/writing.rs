@@ -127,12 +127,12 @@ fn the_date_is_that_of_the_file() {
     let (account, (src, _)) = (Server::dovecot().account(), outside());
     let mount = Mount::new(&account, &[]);
     runs(&mount, src.path(), "touch -d 2001-02-03T04:05:06Z $src/mail.eml; cp -p $src/mail.eml INBOX/x.eml");
-    assert_eq!(internal_date(&account, 1), "3-Feb-2001 04:05:06 +0000");
+    assert_eq!(internal_date(&account, 1), "03-Feb-2001 04:05:06 +0000");
     let time = mount.join("INBOX/x.eml").metadata().unwrap().modified().unwrap();
     assert_eq!(time, std::time::UNIX_EPOCH + Duration::from_secs(981_173_106));
     // Later it cannot be changed, and nobody is told that it was an error.
     runs(&mount, src.path(), "touch -d 2011-01-01 INBOX/x.eml; chmod 644 INBOX/x.eml");
-    assert_eq!(internal_date(&account, 1), "3-Feb-2001 04:05:06 +0000");
+    assert_eq!(internal_date(&account, 1), "03-Feb-2001 04:05:06 +0000");
 }
 
 /// A draft that is written anew takes the place of the old one, under all its names, whatever program does it.
@@ -271,4 +271,22 @@ fn a_copy_is_made_by_the_server() {
     assert_eq!(messages(&account, "Other").last().unwrap().1, [&mail[..], b"more\r\n"].concat());
     assert!(mount.unmount());
     assert!(spooled(&mount).is_empty());
+}
+
+/// Several processes write one file after another: it is one message, and no part of it is sent before.
+#[test]
+fn what_children_write_of_a_file_is_sent_when_it_is_complete() {
+    let scripts = [
+        "{ head -c 100 $src/mail.eml; tail -c +101 $src/mail.eml; } > INBOX/x.eml",
+        "(head -c 100 $src/mail.eml; tail -c +101 $src/mail.eml; true) > INBOX/x.eml",
+        "sh -c '{ head -c 100 $src/mail.eml; tail -c +101 $src/mail.eml; } > INBOX/x.eml'",
+    ];
+    for script in scripts {
+        let (account, (src, mail)) = (Server::dovecot().account(), outside());
+        let mount = Mount::new(&account, &[]);
+        runs(&mount, src.path(), script);
+        let there = wait_for(Duration::from_secs(5), || messages(&account, "INBOX").pop());
+        // A part that was sent before it would have had UID 1.
+        assert_eq!(there, Some((1, mail)), "{script}");
+    }
 }

@@ -1,11 +1,11 @@
 //! Changes of messages: asked of the server, and taken in like what others change. Who asks at the same time for the
 //! same goes to the server together.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
 use super::Account;
+use super::doubt::Doubts;
 use super::group::Groups;
 use super::index::Index;
 use super::later::{Change, Landing, Queue};
@@ -54,9 +54,7 @@ pub struct Changing {
     /// The server offers MOVE, or REPLACE, and does not know it when it is asked.
     pub(super) no_move: AtomicBool,
     pub(super) no_replace: AtomicBool,
-    /// Messages that were copied in order to be moved and could not be removed, because the connection was lost: when
-    /// it is tried again, no second copy is made.
-    pub(super) unfinished: Mutex<HashMap<(Place, MailboxId), Uid>>,
+    pub(super) doubts: Doubts,
     /// One at a time changes or lists the names of mailboxes, so that a listing never sees half of a change.
     pub(super) naming: tokio::sync::Mutex<()>,
     pub(super) queue: Arc<Queue>,

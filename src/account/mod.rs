@@ -3,6 +3,7 @@
 mod cache;
 mod change;
 mod content;
+mod doubt;
 mod flight;
 mod group;
 mod index;

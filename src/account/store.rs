@@ -1,14 +1,16 @@
 //! Flags of many messages, by STORE: what the server keeps is what the rows say that came back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Account;
 use super::index::{Index, flags_event};
 use crate::error::{Error, Result};
 use crate::imap::Command;
-use crate::imap::response::{Code, Data};
+use crate::imap::response::Code;
 use crate::mail::envelope::Summary;
 use crate::mail::flag::Flags;
+use crate::mail::mailbox::Event;
 use crate::mail::uid::{Uid, UidSet};
 use crate::tree::node::MailboxId;
 
@@ -34,36 +36,31 @@ impl Account {
         set: &Flags,
         clear: &Flags,
     ) -> Vec<Result<()>> {
-        let outcome = async {
-            let index = self.index(id)?;
-            let told = self.store_all(&index, uids.iter().copied().collect(), set, clear).await?;
-            Ok::<_, Error>((index, told))
+        let told = match self.index(id) {
+            Ok(index) => self.store_all(&index, uids.iter().copied().collect(), set, clear).await,
+            Err(error) => Err(error),
         };
-        match outcome.await {
-            Ok((index, told)) => {
-                let kept = |uid: &Uid| match index.told(*uid) {
-                    Some(message) if told.contains(*uid) => plan_kept(&message.flags, set, clear),
-                    _ => Err(Error::NotFound),
-                };
-                uids.iter().map(kept).collect()
-            }
-            Err(error) => uids.iter().map(|_| Err(error.clone())).collect(),
-        }
+        let kept = |uid: &Uid| match &told {
+            Ok(told) => told.get(uid).map_or(Err(Error::NotFound), |now| plan_kept(now, set, clear)),
+            Err(error) => Err(error.clone()),
+        };
+        uids.iter().map(kept).collect()
     }
 
-    /// Those of which the server told the flags afterwards; the others are gone.
-    async fn store_all(&self, index: &Index, all: UidSet, set: &Flags, clear: &Flags) -> Result<UidSet> {
+    /// The flags that the server told afterwards; what it tells nothing of is gone.
+    async fn store_all(&self, index: &Index, all: UidSet, set: &Flags, clear: &Flags) -> Result<BTreeMap<Uid, Flags>> {
         self.check_flags(index, set).await?;
         // GNU mailutils, which has no UIDPLUS, takes the last message for one that is not there.
         let mut left = if self.offers("UIDPLUS") { all.clone() } else { index.present(&self.client, &all).await? };
-        let mut told = UidSet::new();
+        let mut told = BTreeMap::new();
         let mut is_new = index.is_fresh(self.options.poll_interval);
         for round in 0.. {
             let mut modified = UidSet::new();
             for is_set in [true, false] {
                 let messages: Vec<_> = left.iter().filter_map(|uid| index.told(uid)).collect();
-                let flags = plan_store(&messages, if is_set { set } else { clear }, is_set, is_new);
-                if flags.is_empty() {
+                let is_known = is_new && messages.len() as u64 == left.len();
+                let flags = plan_store(&messages, if is_set { set } else { clear }, is_set, is_known);
+                if flags.is_empty() || left.is_empty() {
                     continue;
                 }
                 let since = messages.iter().map(|message| message.modseq).max().filter(|modseq| *modseq > 0);
@@ -72,12 +69,13 @@ impl Account {
                 let command = Command::Store { uids, set: is_set, flags: flags.to_vec(), unchanged_since };
                 let (rows, done) = self.change(index, command).await.map_err(not_kept)?;
                 for row in rows {
-                    if let Data::Fetch(row) = &row
-                        && row.flags.is_some()
+                    let Some(event) = flags_event(row) else { continue };
+                    if let Event::Flags(uid, flags, _) = &event
+                        && all.contains(*uid)
                     {
-                        row.uid.filter(|uid| all.contains(*uid)).into_iter().for_each(|uid| told.insert(uid));
+                        told.insert(*uid, flags.clone());
                     }
-                    index.apply(flags_event(row));
+                    index.apply([event]);
                 }
                 if let Some(Code::Modified(uids)) = done.code {
                     uids.iter().filter(|uid| left.contains(*uid)).for_each(|uid| modified.insert(uid));
@@ -86,13 +84,13 @@ impl Account {
             if modified.is_empty() || round > ROUNDS {
                 break;
             }
-            index.refresh_flags(&self.client, &modified).await?;
+            told.extend(index.refresh_flags(&self.client, &modified).await?);
             (left, is_new) = (modified, true);
         }
-        let untold: UidSet = all.iter().filter(|uid| !told.contains(*uid)).collect();
+        let untold: UidSet = all.iter().filter(|uid| !told.contains_key(uid)).collect();
         if !untold.is_empty() {
             let asked = index.refresh_flags(&self.client, &untold).await;
-            self.settle(index, asked)?.iter().for_each(|uid| told.insert(uid));
+            told.extend(self.settle(index, asked)?);
         }
         Ok(told)
     }
@@ -117,9 +115,6 @@ fn plan_refused<'a>(flags: &'a Flags, permanent: Option<&Flags>) -> Option<&'a s
 /// Which flags to send, so that all these messages have them, or none: where they are known to be as they should be,
 /// none. Flags that may be old count for nothing.
 fn plan_store(messages: &[Arc<Summary>], flags: &Flags, set: bool, is_new: bool) -> Flags {
-    if messages.is_empty() {
-        return Flags::default();
-    }
     let is_needed = |flag: &&str| !is_new || messages.iter().any(|message| message.flags.contains(flag) != set);
     Flags::from_wire(flags.iter().filter(is_needed).map(str::as_bytes))
 }
@@ -173,7 +168,7 @@ mod tests {
         ] {
             assert_eq!(plan_store(&both, &flags(wanted), set, is_new), flags(sent), "{wanted}");
         }
-        assert!(plan_store(&[], &flags("work"), true, false).is_empty());
+        assert!(plan_store(&[], &flags("work"), true, true).is_empty());
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! copy is named by COPYUID or seen, and only then the original is expunged, by its UID.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use tracing::{info, warn};
 
@@ -78,12 +78,36 @@ impl Account {
         transfer: Transfer,
     ) -> Result<Outcomes> {
         let (source, target) = (self.index(from)?, self.index(to)?);
-        if transfer == Transfer::Copy {
-            return self.copy(&source, &target, uids).await;
+        if transfer == Transfer::Move {
+            self.check_can_move()?;
         }
-        self.check_can_move()?;
+        let before = self.copied_before(&source, &target, uids).await?;
+        let left: UidSet = uids.iter().filter(|uid| !before.iter().any(|(old, _)| old == uid)).collect();
+        let mut outcomes = match transfer {
+            Transfer::Move if before.is_empty() => Outcomes::new(),
+            Transfer::Move => self.finish_move(&source, &target, None, uids, before).await?,
+            Transfer::Copy => self.landed(&source, &target, None, uids, before),
+        };
+        if !left.is_empty() {
+            outcomes.extend(match transfer {
+                Transfer::Move => self.move_set(&source, &target, &left).await?,
+                Transfer::Copy => self.copy(&source, &target, &left).await?,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// Messages that an earlier attempt copied: (old, new).
+    async fn copied_before(&self, source: &Index, target: &Index, uids: &UidSet) -> Result<Vec<(Uid, Uid)>> {
+        let known: Vec<Arc<Summary>> = uids.iter().filter_map(|uid| source.told(uid)).collect();
+        let sought: Vec<Sought> = known.iter().map(|message| Sought::copy_of(message)).collect();
+        let found = self.arrived_before(target, &sought).await?;
+        Ok(known.iter().zip(found).filter_map(|(old, new)| Some((old.uid, new?.uid))).collect())
+    }
+
+    async fn move_set(self: &Arc<Self>, source: &Index, target: &Index, uids: &UidSet) -> Result<Outcomes> {
         if self.offers("MOVE") && !self.changing.no_move.load(Ordering::Relaxed) {
-            match self.move_by_move(&source, &target, uids).await {
+            match self.move_by_move(source, target, uids).await {
                 Err(error) if is_unknown_command(&error) => {
                     info!(%error, "the server offers MOVE and does not know it");
                     self.changing.no_move.store(true, Ordering::Relaxed);
@@ -92,7 +116,7 @@ impl Account {
                 outcome => return outcome,
             }
         }
-        self.move_by_copy(&source, &target, uids).await
+        self.move_by_copy(source, target, uids).await
     }
 
     async fn move_by_move(self: &Arc<Self>, source: &Index, target: &Index, uids: &UidSet) -> Result<Outcomes> {
@@ -128,12 +152,17 @@ impl Account {
         next: u32,
         error: &Error,
     ) -> Result<Outcomes> {
-        let there = source.present(&self.client, uids).await;
-        let there = self.settle(source, there)?;
+        let there = match source.present(&self.client, uids).await {
+            Ok(there) => there,
+            Err(lost) => return Err(self.doubt(target, self.sought(source, uids), next, &lost)),
+        };
         let gone: UidSet = uids.iter().filter(|uid| !there.contains(*uid)).collect();
         // Those that are gone come first: of two that are equal, the copy is that of the one that is gone.
         let order: Vec<Uid> = gone.iter().chain(there.iter()).collect();
-        let pairs = self.find_copies(source, target, &order, next).await?;
+        let pairs = match self.find_copies(source, target, &order, next).await {
+            Ok(pairs) => pairs,
+            Err(lost) => return Err(self.doubt(target, self.sought(source, uids), next, &lost)),
+        };
         let (moved, doubled): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(old, _)| gone.contains(*old));
         let mut outcomes = self.landed(source, target, None, uids, moved);
         source.left(gone);
@@ -149,15 +178,11 @@ impl Account {
     async fn move_by_copy(self: &Arc<Self>, source: &Index, target: &Index, uids: &UidSet) -> Result<Outcomes> {
         // Before anything is copied: could the originals be removed?
         self.check_flags(source, &deleted()).await?;
-        let mut pairs = self.unfinished(source, target, uids).await?;
-        let left: UidSet = uids.iter().filter(|uid| !pairs.iter().any(|(old, _)| old == uid)).collect();
-        let mut outcomes = Outcomes::new();
-        if !left.is_empty() {
-            for (old, outcome) in self.copy(source, target, &left).await? {
-                match outcome {
-                    Ok(new) => pairs.push((old, new)),
-                    Err(error) => drop(outcomes.insert(old, Err(error))),
-                }
+        let (mut pairs, mut outcomes) = (Vec::new(), Outcomes::new());
+        for (old, outcome) in self.copy(source, target, uids).await? {
+            match outcome {
+                Ok(new) => pairs.push((old, new)),
+                Err(error) => drop(outcomes.insert(old, Err(error))),
             }
         }
         outcomes.extend(self.finish_move(source, target, target.validity(), uids, pairs).await?);
@@ -173,52 +198,26 @@ impl Account {
         uids: &UidSet,
         pairs: Vec<(Uid, Uid)>,
     ) -> Result<Outcomes> {
-        let remember = |done: bool| {
-            let mut unfinished = self.changing.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
-            for (old, new) in &pairs {
-                let key = ((source.id, *old), target.id);
-                match done {
-                    true => unfinished.remove(&key),
-                    false => unfinished.insert(key, *new),
-                };
-            }
-        };
-        remember(false);
         let originals: UidSet = pairs.iter().map(|(old, _)| *old).collect();
         match self.expunge(source, &originals).await {
-            Ok(()) => {
-                remember(true);
-                Ok(self.landed(source, target, validity, uids, pairs))
-            }
+            Ok(()) => Ok(self.landed(source, target, validity, uids, pairs)),
             Err(error) if error.is_connection_lost() || is_unclear(&error) => {
                 warn!(%error, count = pairs.len(), "messages are in both mailboxes: moving them again ends that");
+                for (old, new) in &pairs {
+                    let sought = source.told(*old).map(|message| Sought::copy_of(&message));
+                    self.changing.doubts.add(target.id, sought, new.get());
+                }
                 Ok(pairs.iter().map(|(old, _)| (*old, Err(not_done(&error)))).collect())
             }
             Err(error) => {
                 let there = source.present(&self.client, &originals).await?;
                 let copies: UidSet = pairs.iter().filter(|(old, _)| there.contains(*old)).map(|pair| pair.1).collect();
-                match self.expunge(target, &copies).await {
-                    Ok(()) => remember(true),
-                    Err(undo) => warn!(%error, %undo, "messages are in both mailboxes: neither can be removed"),
+                if let Err(undo) = self.expunge(target, &copies).await {
+                    warn!(%error, %undo, "messages are in both mailboxes: neither can be removed");
                 }
                 Ok(pairs.iter().map(|(old, _)| (*old, Err(error.clone()))).collect())
             }
         }
-    }
-
-    /// Messages that were copied before in order to be moved there, where the copies still are.
-    async fn unfinished(&self, source: &Index, target: &Index, uids: &UidSet) -> Result<Vec<(Uid, Uid)>> {
-        let known: Vec<(Uid, Uid)> = {
-            let unfinished = self.changing.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
-            let find = |old: Uid| Some((old, *unfinished.get(&((source.id, old), target.id))?));
-            if unfinished.is_empty() { Vec::new() } else { uids.iter().filter_map(find).collect() }
-        };
-        if known.is_empty() {
-            return Ok(known);
-        }
-        let copies = known.iter().map(|pair| pair.1).collect();
-        let there = target.present(&self.client, &copies).await?;
-        Ok(known.into_iter().filter(|(_, new)| there.contains(*new)).collect())
     }
 
     /// Copies messages, which may be into the mailbox they are in.
@@ -240,7 +239,10 @@ impl Account {
             Err(error) => error,
         };
         let order: Vec<Uid> = uids.iter().collect();
-        let pairs = self.find_copies(source, target, &order, next).await?;
+        let pairs = match self.find_copies(source, target, &order, next).await {
+            Ok(pairs) => pairs,
+            Err(lost) => return Err(self.doubt(target, self.sought(source, uids), next, &lost)),
+        };
         let mut outcomes = self.landed(source, target, None, uids, pairs);
         let missing: UidSet = uids.iter().filter(|uid| !outcomes.contains_key(uid)).collect();
         if !missing.is_empty() {
@@ -248,6 +250,10 @@ impl Account {
             outcomes.extend(self.settle(source, there)?.iter().map(|uid| (uid, Err(not_done(&error)))));
         }
         Ok(outcomes)
+    }
+
+    fn sought(&self, source: &Index, uids: &UidSet) -> Vec<Sought> {
+        uids.iter().filter_map(|uid| source.told(uid)).map(|message| Sought::copy_of(&message)).collect()
     }
 
     /// What arrived in the target since its UIDNEXT was `next` and is what these messages are: (old, new).

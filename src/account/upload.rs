@@ -138,7 +138,9 @@ impl Account {
             Ok(target) => target,
             Err(error) => return vec![Err(error); drafts.len()],
         };
-        if drafts.len() > 1 && self.offers("MULTIAPPEND") {
+        // Those that may be there already go alone.
+        let is_doubted = drafts.iter().any(|draft| self.changing.doubts.has(to, &draft.sought));
+        if drafts.len() > 1 && self.offers("MULTIAPPEND") && !is_doubted {
             match self.append_set(&target, &drafts).await {
                 Ok(outcomes) => return outcomes,
                 Err(error) if error.is_connection_lost() || is_unclear(&error) => {
@@ -149,8 +151,7 @@ impl Account {
         }
         let mut outcomes = Vec::with_capacity(drafts.len());
         for draft in &drafts {
-            let outcome = self.append_set(&target, std::slice::from_ref(draft)).await;
-            outcomes.push(outcome.and_then(|mut outcomes| outcomes.pop().unwrap_or(Err(Error::NotFound))));
+            outcomes.push(self.append_one(&target, draft).await);
         }
         outcomes
     }
@@ -186,10 +187,8 @@ impl Account {
         let arrived = match target.arrived_since(&self.client, next).await {
             Ok(arrived) => arrived,
             Err(error) => {
-                target.expire();
-                return Err(Error::Uncertain(
-                    format!("a message was sent, and whether it arrived is not known: {error}").into(),
-                ));
+                let sought = drafts.iter().map(|draft| draft.sought.clone());
+                return Err(self.doubt(target, sought, next, &error));
             }
         };
         let sought: Vec<Sought> = drafts.iter().map(|draft| draft.sought.clone()).collect();
@@ -249,7 +248,8 @@ impl Account {
         message.flags = message.flags.with(&old.flags).without(&deleted());
         let draft = self.draft(message).await?;
         let index = self.index(at.0)?;
-        if self.offers("REPLACE") && !self.changing.no_replace.load(Ordering::Relaxed) {
+        let is_doubted = self.changing.doubts.has(at.0, &draft.sought);
+        if self.offers("REPLACE") && !is_doubted && !self.changing.no_replace.load(Ordering::Relaxed) {
             match self.replace_by_replace(&index, at.1, &draft).await {
                 Err(error) if is_unknown_command(&error) => {
                     info!(%error, "the server offers REPLACE and does not know it");
@@ -265,6 +265,13 @@ impl Account {
     }
 
     async fn append_one(self: &Arc<Self>, index: &Index, draft: &Draft) -> Result<Uid> {
+        let before = self.arrived_before(index, std::slice::from_ref(&draft.sought)).await?;
+        if let Some(message) = before.into_iter().flatten().next() {
+            let uid = message.uid;
+            let set = UidSet::range(uid.get(), uid.get());
+            self.take_in(index, None, &set, Some(vec![message]), std::slice::from_ref(draft)).await;
+            return Ok(uid);
+        }
         let mut outcomes = self.append_set(index, std::slice::from_ref(draft)).await?;
         outcomes.pop().unwrap_or(Err(Error::NotFound))
     }

@@ -2,17 +2,19 @@
 //!
 //! 1. It is sent at a close or fsync after it was changed; on the last close at the latest. What it is by then (flags,
 //!    date, name) counts. The outcome is that of the close or fsync, and is told again until the file is changed.
+//!    The close of a child that only wrote a part of it (`{ cat a; cat b; } > x.eml`) is not that.
 //! 2. A change after that makes a new message in the place of the first.
 //! 3. Once sending has begun it goes on, whether or not the caller waits for it.
 //! 4. What the server did not take stays on disk, and the log tells where.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, warn};
 
 use super::local::{Content, Fate, Local, Place, Plan, plan_commit, plan_retirement};
-use super::read::OpenFile;
+use super::read::{Closer, OpenFile, OpenLocal};
 use super::spool::unnamed;
 use super::write::{PIECE, is_message_directory, show};
 use super::{Fs, Handle, Invalidation};
@@ -24,21 +26,30 @@ use crate::tree::node::{EntryId, MailboxId, MailboxView, Node};
 use crate::tree::views::format_eml_name;
 
 impl Fs {
-    /// A descriptor of a file was closed, or is to be safe now: what was written is on the server when this returns.
+    /// What was written is on the server when this returns.
     ///
     /// # Errors
     /// Why the server did not take it (`Quota`, `TooBig`, `Denied`, …).
-    pub async fn flush(self: &Arc<Self>, handle: Handle) -> Result<()> {
+    pub async fn fsync(self: &Arc<Self>, handle: Handle) -> Result<()> {
         match &*self.file(handle)? {
-            OpenFile::Local(local) => self.commit(local).await,
-            OpenFile::Reader { .. } => Ok(()),
+            OpenFile::Local(open) => self.commit(&open.local).await,
+            OpenFile::Reader { .. } | OpenFile::Copy(_) => Ok(()),
+        }
+    }
+
+    /// The same, as a descriptor was closed: unless another process is to go on with the file.
+    pub async fn flush(self: &Arc<Self>, handle: Handle, by: Closer) -> Result<()> {
+        match &*self.file(handle)? {
+            OpenFile::Local(open) if is_last_close(open, by) => self.commit(&open.local).await,
+            OpenFile::Local(_) | OpenFile::Reader { .. } | OpenFile::Copy(_) => Ok(()),
         }
     }
 
     /// Closes a file.
     pub fn release(self: &Arc<Self>, handle: Handle) {
         let file = self.files().remove(&handle);
-        let Some(OpenFile::Local(local)) = file.as_deref() else { return };
+        let Some(OpenFile::Local(open)) = file.as_deref() else { return };
+        let local = &open.local;
         if !is_due(local) {
             local.facts().opens -= 1;
             return self.retire(local, false);
@@ -246,7 +257,45 @@ impl Fs {
     }
 }
 
+/// Is this the close of who writes the file? Shells close the descriptor that they opened before anything is written,
+/// having made another of it; when such a one was seen, a process that neither did so nor opened the file is a child,
+/// and who opened it is still to close it. Everybody else is believed: threads close for each other.
+fn is_last_close(open: &OpenLocal, by: Closer) -> bool {
+    let mut early = open.early.lock().unwrap_or_else(PoisonError::into_inner);
+    if open.local.facts().size == 0 {
+        early.insert(by.owner);
+    }
+    plan_close(open.opener, &early, by)
+}
+
+fn plan_close(opener: u32, early: &HashSet<u64>, by: Closer) -> bool {
+    early.is_empty() || by.pid == opener || early.contains(&by.owner)
+}
+
 fn is_due(local: &Local) -> bool {
     let facts = local.facts();
     facts.failed.is_none() && plan_commit(&facts) != Plan::Nothing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_wrote_a_part_of_a_file_does_not_end_it() {
+        let (shell, child) = (Closer { pid: 10, owner: 1 }, Closer { pid: 11, owner: 2 });
+        let early = HashSet::from([shell.owner]);
+        let cases = [
+            // The shell opened the file, or the child did before it became another program.
+            (10, &early, child, false),
+            (10, &early, shell, true),
+            (9, &early, shell, true),
+            // A thread opened the file, and another closes it.
+            (10, &HashSet::new(), child, true),
+            (11, &early, child, true),
+        ];
+        for (opener, early, by, expected) in cases {
+            assert_eq!(plan_close(opener, early, by), expected, "{opener} {early:?} {by:?}");
+        }
+    }
 }

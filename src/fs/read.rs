@@ -1,8 +1,10 @@
 //! open and read: a file's bytes, from a text that was made whole, from a part that is fetched in windows, or from
 //! what is being written.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
+use super::copying::CopiedPart;
 use super::local::Local;
 use super::{Bytes, Fs, Handle, Opened};
 use crate::account::Reader;
@@ -16,17 +18,38 @@ pub enum OpenFile {
     /// What the server has.
     Reader { reader: Reader, node: Node },
     /// What is being written.
-    Local(Arc<Local>),
+    Local(OpenLocal),
+    /// A part of a copy in the making.
+    Copy(CopiedPart),
+}
+
+/// An open file that is being written.
+#[derive(Debug)]
+pub struct OpenLocal {
+    pub local: Arc<Local>,
+    /// The thread that opened it.
+    pub opener: u32,
+    /// Lock owners of those who closed a descriptor of it before anything was written.
+    pub early: Mutex<HashSet<u64>>,
+}
+
+/// Who closes a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closer {
+    /// The thread.
+    pub pid: u32,
+    /// What the kernel calls the table of descriptors that it was closed in: each process has its own.
+    pub owner: u64,
 }
 
 impl Fs {
-    /// Opens a file for reading, or for writing as well.
-    pub async fn open(&self, ino: Ino, write: bool) -> Result<Opened> {
+    /// Opens a file for reading, or for writing as well; `pid` is the thread that does.
+    pub async fn open(&self, ino: Ino, write: bool, pid: u32) -> Result<Opened> {
         if let Some(local) = self.local_file(ino) {
-            return Ok(self.open_local(local));
+            return Ok(self.open_local(local, pid));
         }
         if write {
-            return self.open_to_overwrite(ino).await;
+            return self.open_to_overwrite(ino, pid).await;
         }
         let node = self.node(ino)?;
         let reader = match node {
@@ -47,7 +70,8 @@ impl Fs {
         let file = self.file(handle)?;
         let (reader, node) = match &*file {
             OpenFile::Reader { reader, node } => (reader, *node),
-            OpenFile::Local(local) => return self.read_local(local, offset, size).await,
+            OpenFile::Local(open) => return self.read_local(&open.local, offset, size).await,
+            OpenFile::Copy(part) => return self.read_copy(part, offset, size).await,
         };
         match (self.account.read(reader, offset, size).await, self.aliases.resolve(node)) {
             // It was moved while it was open: it is read where it is.

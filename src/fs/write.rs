@@ -1,12 +1,12 @@
 //! create, open for writing, write, truncate and copy_file_range: all of it happens to a file on the local disk. When
 //! that becomes mail is told in `commit`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::getattr::{file, nanos};
 use super::local::{Content, Facts, Home, Local, Original, Place};
-use super::read::OpenFile;
+use super::read::{OpenFile, OpenLocal};
 use super::spool::Spool;
 use super::{Entry, Fs, Handle, Opened};
 use crate::error::{Error, Result};
@@ -29,8 +29,12 @@ pub struct NewAttr {
 
 impl Fs {
     /// Creates a file and opens it. Errors: `NotPermitted` where no file of that name can become mail, with the reason.
-    pub async fn create(self: &Arc<Self>, parent: Ino, name: &str) -> Result<(Entry, Opened)> {
+    pub async fn create(self: &Arc<Self>, parent: Ino, name: &str, pid: u32) -> Result<(Entry, Opened)> {
         let directory = self.node(parent)?;
+        if let Some(created) = self.create_in_copy(directory, name).await {
+            let entry = created?;
+            return Ok((entry.clone(), self.open_copy(entry.attr.ino)?));
+        }
         let home = self.home(directory, name)?;
         let (at, kind) = (home.directory, classify(name));
         let parked = self.locals.parked(at, name);
@@ -44,7 +48,7 @@ impl Fs {
         }
         // It came to be since the kernel looked.
         if let Some(node) = self.locals.named(at, name) {
-            let opened = self.open(node.pack(), true).await?;
+            let opened = self.open(node.pack(), true, pid).await?;
             return Ok((self.entry(node).await?, opened));
         }
         let mtime_nanos = nanos(SystemTime::now());
@@ -52,7 +56,7 @@ impl Fs {
         let node = self.locals.number().ok_or_else(|| Error::Local("too many files were created".into()))?;
         let local = self.locals.insert(Local::new(node, facts));
         self.locals.set_name(at, name, node);
-        Ok((local_entry(&local), self.open_local(local)))
+        Ok((local_entry(&local), self.open_local(local, pid)))
     }
 
     /// Where a file of this name in this directory would be.
@@ -73,7 +77,7 @@ impl Fs {
     }
 
     /// Opens a file of a message for writing: nothing happens until something is written.
-    pub(super) async fn open_to_overwrite(&self, ino: Ino) -> Result<Opened> {
+    pub(super) async fn open_to_overwrite(&self, ino: Ino, pid: u32) -> Result<Opened> {
         let Node::Entry(mailbox, uid, entry) = self.node(ino)? else {
             return Err(refused("this file tells of other things: it cannot be changed"));
         };
@@ -93,7 +97,7 @@ impl Fs {
             ..Facts::default()
         };
         let node = Node::unpack(ino).ok_or(Error::Stale)?;
-        Ok(self.open_local(self.locals.insert(Local::new(node, facts))))
+        Ok(self.open_local(self.locals.insert(Local::new(node, facts)), pid))
     }
 
     pub(super) async fn original(&self, place: Place) -> Result<Original> {
@@ -101,10 +105,11 @@ impl Fs {
         Ok(Original { place, reader })
     }
 
-    pub(super) fn open_local(&self, local: Arc<Local>) -> Opened {
+    pub(super) fn open_local(&self, local: Arc<Local>, pid: u32) -> Opened {
         local.facts().opens += 1;
         let handle = self.new_handle();
-        self.files().insert(handle, Arc::new(OpenFile::Local(local)));
+        let open = OpenLocal { local, opener: pid, early: Mutex::default() };
+        self.files().insert(handle, Arc::new(OpenFile::Local(open)));
         Opened { handle, invalidate: true, keep_cache: false }
     }
 
@@ -115,13 +120,16 @@ impl Fs {
 
     fn writable(&self, handle: Handle) -> Result<Arc<Local>> {
         match &*self.file(handle)? {
-            OpenFile::Local(local) => Ok(Arc::clone(local)),
-            OpenFile::Reader { .. } => Err(Error::invalid("the file is not open for writing")),
+            OpenFile::Local(open) => Ok(Arc::clone(&open.local)),
+            OpenFile::Reader { .. } | OpenFile::Copy(_) => Err(Error::invalid("the file is not open for writing")),
         }
     }
 
     /// Writes all of `data` at `offset`. Errors: `DiskFull`, `Local`; those of reading where a message is changed.
     pub async fn write(self: &Arc<Self>, handle: Handle, offset: u64, data: &[u8]) -> Result<u32> {
+        if let OpenFile::Copy(part) = &*self.file(handle)? {
+            return self.write_to_copy(part, offset, data).await;
+        }
         let local = self.writable(handle)?;
         let _turn = local.turn.lock().await;
         let spool = self.spool(&local).await?;
@@ -207,7 +215,18 @@ impl Fs {
         (to, offset_out): (Handle, u64),
         len: u64,
     ) -> Result<u32> {
-        let (source, local) = (self.file(from)?, self.writable(to)?);
+        let source = self.file(from)?;
+        if let OpenFile::Copy(part) = &*self.file(to)?
+            && offset_in == offset_out
+            && let Some(left) = self.copied_already(part, &source, offset_in).await?
+        {
+            return Ok(len.min(left).min(u32::MAX.into()) as u32);
+        }
+        if let OpenFile::Copy(_) = &*self.file(to)? {
+            let data = self.read(from, offset_in, len.min(PIECE.into()) as u32).await?;
+            return self.write(to, offset_out, &data).await;
+        }
+        let local = self.writable(to)?;
         if (offset_in, offset_out) == (0, 0)
             && let Some((place, size)) = self.whole_message(&source).await?
             && (1..=len.min(u32::MAX.into())).contains(&size)
@@ -233,10 +252,11 @@ impl Fs {
                 }
                 _ => None,
             },
-            OpenFile::Local(local) => match &*local.facts() {
+            OpenFile::Local(open) => match &*open.local.facts() {
                 Facts { content: Content::Message(original), size, .. } => Some((original.place, *size)),
                 _ => None,
             },
+            OpenFile::Copy(_) => None,
         })
     }
 

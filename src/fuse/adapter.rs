@@ -24,7 +24,7 @@ use super::notify;
 use super::reply::{self, Answer, GENERATION};
 use super::request::{Call, Requests};
 use crate::error::Result;
-use crate::fs::{Fs, Handle, NewAttr};
+use crate::fs::{Closer, Fs, Handle, NewAttr};
 use crate::tree::node::Ino;
 
 /// What we want of the kernel, where it can. Never the write-back cache: the kernel would then keep its own idea of a
@@ -138,8 +138,9 @@ impl Filesystem for Adapter {
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let notifier = self.notifier.clone();
+        let pid = request.pid();
         let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
-        let work = move |fs: Arc<Fs>| async move { fs.open(Ino(ino.0), writes).await };
+        let work = move |fs: Arc<Fs>| async move { fs.open(Ino(ino.0), writes, pid).await };
         self.answer(request, ("open", ino), work, move |answer| match answer {
             Ok(opened) => {
                 if let (true, Some(notifier)) = (opened.invalidate, notifier.get()) {
@@ -206,9 +207,9 @@ impl Filesystem for Adapter {
     }
 
     /// Comes on each close of a descriptor that could write.
-    fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        let fs = self.fs.clone();
-        let work = async move { fs.flush(Handle(handle.0)).await };
+    fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
+        let (fs, by) = (self.fs.clone(), Closer { pid: request.pid(), owner: owner.0 });
+        let work = async move { fs.flush(Handle(handle.0), by).await };
         self.commits.run(call("close", request, ino), work, reply::empty(reply));
     }
 
@@ -224,7 +225,7 @@ impl Filesystem for Adapter {
 
     fn fsync(&self, request: &Request, ino: INodeNo, handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
         let fs = self.fs.clone();
-        let work = async move { fs.flush(Handle(handle.0)).await };
+        let work = async move { fs.fsync(Handle(handle.0)).await };
         self.commits.run(call("fsync", request, ino), work, reply::empty(reply));
     }
 
@@ -354,7 +355,8 @@ impl Filesystem for Adapter {
     }
 
     fn create(&self, request: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
-        let work = move |fs: Arc<Fs>, name: String| async move { fs.create(Ino(parent.0), &name).await };
+        let pid = request.pid();
+        let work = move |fs: Arc<Fs>, name: String| async move { fs.create(Ino(parent.0), &name, pid).await };
         self.answer_named(request, ("create", parent), component(name), work, reply::created(reply, self.look));
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use imapfs::error::{Error, Result};
 use imapfs::imap::response::{BodyRow, Data, FetchRow, ListRow, SearchResult, Selected, StatusItems};
 use imapfs::imap::{Command, Done, FetchItem, Request, Target};
+use imapfs::mail::flag::Flags;
 use imapfs::mail::mailbox_name::MailboxName;
 use imapfs::mail::part::{Body, Encoding, Part};
 use imapfs::mail::section::{PartPath, Section, Text};
@@ -40,6 +41,10 @@ impl State {
                 Some(mailbox) => Ok(vec![Data::MailboxStatus(name.clone(), self.status(mailbox))]),
                 None => Err(Error::NotFound),
             },
+            (Command::Search { uids, message_id }, Some(mailbox)) => {
+                Ok(vec![self.search_some(mailbox, uids, message_id.as_deref())])
+            }
+            (Command::GetAcl(name), _) => Ok(vec![Data::Acl(name.clone(), self.acl.clone())]),
             (Command::SearchAll, Some(mailbox)) => Ok(vec![self.search(mailbox)]),
             (Command::Fetch { uids, items, changed_since }, Some(mailbox)) => {
                 self.fetch(mailbox, uids, items, *changed_since)
@@ -52,7 +57,7 @@ impl State {
         }
     }
 
-    fn find(&self, name: &MailboxName) -> Option<&Mailbox> {
+    pub fn find(&self, name: &MailboxName) -> Option<&Mailbox> {
         self.mailboxes.get(std::str::from_utf8(name.as_bytes()).ok()?)
     }
 
@@ -64,14 +69,20 @@ impl State {
         self.condstore.then_some(mailbox.modseq)
     }
 
-    fn select(&self, mailbox: &Mailbox) -> Selected {
+    pub fn select(&self, mailbox: &Mailbox) -> Selected {
         Selected {
             exists: mailbox.messages.len() as u64 + self.lies.extra_exists,
             uid_next: self.uid_next(mailbox),
             uid_validity: Some(UidValidity(mailbox.validity)),
             highest_modseq: self.modseq(mailbox),
+            permanent_flags: self.permanent_flags(),
             ..Selected::default()
         }
+    }
+
+    fn permanent_flags(&self) -> Option<Flags> {
+        let kept = self.habits.keeps.filter(|_| !self.habits.promises)?;
+        Some(Flags::from_wire(kept.split(' ').map(str::as_bytes)))
     }
 
     fn status(&self, mailbox: &Mailbox) -> StatusItems {

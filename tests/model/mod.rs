@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, missing_docs, clippy::unwrap_used)]
 
 mod answer;
+pub mod change;
 pub mod lies;
 pub mod message;
 pub mod server;

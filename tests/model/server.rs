@@ -13,6 +13,7 @@ use imapfs::mail::flag::Flags;
 use imapfs::mail::mailbox_name::MailboxName;
 use tokio::sync::mpsc;
 
+use super::change::{Fault, Habits};
 use super::lies::Lies;
 use super::message::Message;
 
@@ -53,6 +54,15 @@ pub struct State {
     /// How many commands wait for their answer now, and at most so far.
     pub in_flight: (usize, usize),
     validity: u32,
+    /// Capabilities besides IMAP4rev1 and CONDSTORE.
+    pub extensions: Vec<&'static str>,
+    pub habits: Habits,
+    /// How many commands that change something came, and the one whose connection is lost.
+    pub changes: usize,
+    pub fault: Option<Fault>,
+    /// So many further commands find no server.
+    pub outage: usize,
+    pub acl: Vec<(Vec<u8>, String)>,
 }
 
 /// A lost connection.
@@ -68,6 +78,16 @@ pub struct Cut {
     pub silent: bool,
 }
 
+impl State {
+    /// A new mailbox, unless there is one of this name.
+    pub fn make(&mut self, name: &str) {
+        self.validity += 1;
+        let validity = 1_700_000_000 + self.validity;
+        let mailbox = Mailbox { validity, uid_next: 1, modseq: 1, messages: BTreeMap::new(), attributes: Vec::new() };
+        self.mailboxes.entry(name.to_owned()).or_insert(mailbox);
+    }
+}
+
 /// A handle of the model server; clones are the same server.
 #[derive(Clone, Debug, Default)]
 pub struct Server(Arc<Mutex<State>>);
@@ -77,6 +97,7 @@ impl Server {
     pub fn new() -> Self {
         let server = Self::default();
         server.lock().condstore = true;
+        server.lock().extensions = vec!["UIDPLUS"];
         server.create("INBOX");
         server
     }
@@ -103,7 +124,8 @@ impl Server {
                 server.take(request).await;
             }
         });
-        let mut capabilities = vec!["IMAP4REV1".into(), "UIDPLUS".into()];
+        let mut capabilities = vec!["IMAP4REV1".to_owned()];
+        capabilities.extend(self.lock().extensions.iter().map(|name| (*name).to_owned()));
         if self.lock().condstore {
             capabilities.push("CONDSTORE".into());
         }
@@ -120,6 +142,14 @@ impl Server {
             let cut = state.cut_at.filter(|cut| (cut.at..cut.at + cut.count).contains(&number));
             let (mut rows, mut end) = match cut {
                 Some(cut) if !cut.half => (Vec::new(), None),
+                _ if state.outage > 0 => {
+                    state.outage -= 1;
+                    (Vec::new(), Some(Err(Error::offline("no server"))))
+                }
+                _ if request.command.is_change() => {
+                    let (rows, end) = state.change(&request);
+                    (rows, Some(end))
+                }
                 _ => {
                     let (rows, end) = state.answer(&request);
                     (rows, Some(end))
@@ -172,11 +202,7 @@ impl Server {
     // What another client does.
 
     pub fn create(&self, name: &str) {
-        let mut state = self.lock();
-        state.validity += 1;
-        let validity = 1_700_000_000 + state.validity;
-        let mailbox = Mailbox { validity, uid_next: 1, modseq: 1, messages: BTreeMap::new(), attributes: Vec::new() };
-        state.mailboxes.entry(name.to_owned()).or_insert(mailbox);
+        self.lock().make(name);
     }
 
     pub fn delete(&self, name: &str) {
@@ -242,6 +268,11 @@ impl Server {
 }
 
 impl Exchange {
+    /// Does it change anything?
+    pub fn is_change(&self) -> bool {
+        self.command.is_change()
+    }
+
     /// Is it a FETCH?
     pub fn is_fetch(&self) -> bool {
         matches!(self.command, Command::Fetch { .. })

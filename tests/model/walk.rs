@@ -24,6 +24,7 @@ const BATCH: usize = 50;
 /// A file system over an account of the model.
 pub struct Mounted {
     pub server: Server,
+    pub account: Arc<Account>,
     pub fs: Arc<Fs>,
     /// What the server says unasked.
     pub events: mpsc::UnboundedSender<Event>,
@@ -69,7 +70,8 @@ impl Mounted {
     pub async fn try_new(server: &Server, options: account::Options) -> Result<Self> {
         let (client, events, unasked) = server.client();
         let account = Account::open(client, unasked, options).await?;
-        Ok(Self { server: server.clone(), fs: Fs::new(account, fs::Options::default()), events })
+        let fs = Fs::new(Arc::clone(&account), fs::Options::default());
+        Ok(Self { server: server.clone(), account, fs, events })
     }
 
     /// All entries of a directory, `.` and `..` left out.
@@ -108,7 +110,7 @@ impl Mounted {
 
     /// A file, whole, as `cat` reads it.
     pub async fn cat(&self, ino: Ino) -> Result<Vec<u8>> {
-        let handle = self.fs.open(ino, false).await?.handle;
+        let handle = self.fs.open(ino, false, 0).await?.handle;
         let mut all = Vec::new();
         let end = loop {
             match self.fs.read(handle, all.len() as u64, 128 * 1024).await {
@@ -128,7 +130,7 @@ impl Mounted {
 
     /// Octets of a file from an offset on.
     pub async fn peek(&self, ino: Ino, offset: u64, size: u32) -> Result<Vec<u8>> {
-        let handle = self.fs.open(ino, false).await?.handle;
+        let handle = self.fs.open(ino, false, 0).await?.handle;
         let octets = self.fs.read(handle, offset, size).await;
         self.fs.release(handle);
         octets.map(|octets| octets.to_vec())
@@ -141,7 +143,7 @@ impl Mounted {
     pub async fn check_file(&self, ino: Ino, want: &[u8], what: &str, random: &mut Random) -> Result<()> {
         let size = self.fs.getattr(ino).await?.attr.size;
         assert_eq!(size, want.len() as u64, "size of {what}");
-        let opened = self.fs.open(ino, false).await?;
+        let opened = self.fs.open(ino, false, 0).await?;
         let outcome = self.check_reads(opened.handle, want, what, random).await;
         self.fs.release(opened.handle);
         outcome?;

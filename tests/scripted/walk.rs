@@ -135,7 +135,7 @@ impl Mounted {
     }
 
     async fn cat(&self, ino: Ino, path: &str) -> Result<Vec<u8>> {
-        let handle = self.fs.open(ino, false).await?.handle;
+        let handle = self.fs.open(ino, false, 0).await?.handle;
         let read = self.read(ino, handle, path).await;
         self.fs.release(handle);
         read

@@ -1,5 +1,6 @@
 //! What our own changes do to what is known of a mailbox: what is queued shows at once, what was done is taken in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -231,8 +232,8 @@ impl Index {
         self.lock().mailbox.get(uid).cloned()
     }
 
-    /// The flags of these messages, asked anew and taken in. Those of which they came.
-    pub async fn refresh_flags(&self, client: &Client, uids: &UidSet) -> Result<UidSet> {
+    /// The flags of these messages, asked anew and taken in.
+    pub async fn refresh_flags(&self, client: &Client, uids: &UidSet) -> Result<BTreeMap<Uid, Flags>> {
         let mut items = vec![FetchItem::Flags];
         if client.server().offers("CONDSTORE") {
             items.push(FetchItem::ModSeq);
@@ -240,12 +241,17 @@ impl Index {
         let command = Command::Fetch { uids: uids.clone(), items, changed_since: None };
         let limit = uids.len().saturating_mul(ROW_MAX).saturating_add(ANSWER_MAX);
         let (rows, _) = client.run(self.target(), command, Class::Small, limit).await?;
-        let events: Vec<Event> = rows.into_iter().filter_map(super::flags_event).collect();
-        let uid = |event: &Event| if let Event::Flags(uid, ..) = event { Some(*uid) } else { None };
-        let told: UidSet = events.iter().filter_map(uid).filter(|uid| uids.contains(*uid)).collect();
-        self.apply(events);
+        let mut told = BTreeMap::new();
+        for event in rows.into_iter().filter_map(super::flags_event) {
+            if let Event::Flags(uid, flags, _) = &event
+                && uids.contains(*uid)
+            {
+                told.insert(*uid, flags.clone());
+            }
+            self.apply([event]);
+        }
         // A message without a row may be gone: the next look asks.
-        if told != *uids {
+        if told.len() as u64 != uids.len() {
             self.expire();
         }
         Ok(told)

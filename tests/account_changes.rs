@@ -130,7 +130,14 @@ const OPS: [Op; 7] = [
     Op::Remove(Deletion::Flag),
 ];
 
-const SERVERS: [&[&str]; 3] = [&["UIDPLUS"], &["UIDPLUS", "MOVE", "REPLACE", "MULTIAPPEND"], &["UIDPLUS", "MOVE"]];
+const SERVERS: [&[&str]; 4] =
+    [&["UIDPLUS"], &["UIDPLUS", "MOVE", "REPLACE", "MULTIAPPEND"], &["UIDPLUS", "MOVE"], &["MOVE"]];
+
+/// Can it be done there?
+fn can(op: Op, extensions: &[&str]) -> bool {
+    let without = [Op::Move, Op::Copy, Op::Append, Op::Remove(Deletion::Trash), Op::Remove(Deletion::Flag)];
+    extensions.contains(&"UIDPLUS") || without.contains(&op)
+}
 
 fn with(op: Op) -> Options {
     let deletion = if let Op::Remove(deletion) = op { deletion } else { Deletion::default() };
@@ -142,7 +149,7 @@ fn with(op: Op) -> Options {
 #[tokio::test(start_paused = true)]
 async fn a_lost_connection_loses_no_message_and_doubles_none() {
     for op in OPS {
-        for extensions in SERVERS {
+        for extensions in SERVERS.into_iter().filter(|extensions| can(op, extensions)) {
             for no_codes in [false, true] {
                 for at in 0..4 {
                     for (after, outage) in [(false, 0), (true, 0), (false, 2), (true, 2)] {
@@ -185,7 +192,7 @@ async fn a_lost_connection_loses_no_message_and_doubles_none() {
 #[tokio::test]
 async fn a_change_is_made_and_shows_at_once() {
     for op in OPS {
-        for extensions in SERVERS {
+        for extensions in SERVERS.into_iter().filter(|extensions| can(op, extensions)) {
             for no_codes in [false, true] {
                 let case = format!("{op:?} {extensions:?} {no_codes}");
                 let server = server(extensions, Habits { no_codes, ..Habits::default() });
@@ -214,6 +221,24 @@ async fn a_change_is_made_and_shows_at_once() {
                     assert_eq!(message.flags, flags(want), "{case}");
                 }
             }
+        }
+    }
+}
+
+/// A connection that does not know a message yet passes over it, and says OK.
+#[tokio::test]
+async fn a_message_that_a_connection_has_not_heard_of_is_not_taken_for_gone() {
+    for op in OPS {
+        for extensions in SERVERS.into_iter().filter(|extensions| can(op, extensions)) {
+            // Without COPYUID a second copy could be one too many.
+            if op == Op::Copy && !extensions.contains(&"UIDPLUS") {
+                continue;
+            }
+            let server = server(extensions, Habits { deaf: true, ..Habits::default() });
+            let client = client(&server, with(op)).await;
+            server.lock().habits.deaf = true;
+            op.run(&client).await.unwrap_or_else(|error| panic!("{op:?} {extensions:?}: {error:?}"));
+            assert_eq!(counts(&server), op.counts(true), "{op:?} {extensions:?}");
         }
     }
 }

@@ -200,19 +200,34 @@ impl Account {
             if batch.is_empty() {
                 return;
             }
-            let mut outcomes = self.carry_out(&batch).await;
-            for pause in RETRIES {
-                if !outcomes.iter().all(|outcome| matches!(outcome, Err(Error::Offline(_)))) {
-                    break;
-                }
-                tokio::time::sleep(pause).await;
-                outcomes = self.carry_out(&batch).await;
-            }
+            let outcomes = self.carry_out_patiently(&batch).await;
             self.conclude(batch, outcomes);
         }
     }
 
-    async fn carry_out(self: &Arc<Self>, batch: &[Item]) -> Vec<Result<Option<Uid>>> {
+    /// While the server cannot be reached, what was not done waits a while. What may have been done is looked for before
+    /// it is done again.
+    async fn carry_out_patiently(self: &Arc<Self>, batch: &[Item]) -> Vec<Result<Option<Uid>>> {
+        let all: Vec<&Item> = batch.iter().collect();
+        let mut outcomes = self.carry_out(&all).await;
+        for pause in RETRIES {
+            let is_open = |outcome: &Result<_>| {
+                matches!(outcome, Err(Error::Offline(_) | Error::TimedOut(_) | Error::Uncertain(_)))
+            };
+            let open: Vec<usize> = (0..outcomes.len()).filter(|at| is_open(&outcomes[*at])).collect();
+            if open.is_empty() {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            let again: Vec<&Item> = open.iter().map(|at| all[*at]).collect();
+            for (at, outcome) in open.into_iter().zip(self.carry_out(&again).await) {
+                outcomes[at] = outcome;
+            }
+        }
+        outcomes
+    }
+
+    async fn carry_out(self: &Arc<Self>, batch: &[&Item]) -> Vec<Result<Option<Uid>>> {
         let places: Vec<Place> = {
             let inner = self.changing.queue.lock();
             batch.iter().map(|item| inner.where_now(item.at)).collect()

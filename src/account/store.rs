@@ -37,7 +37,7 @@ impl Account {
         clear: &Flags,
     ) -> Vec<Result<()>> {
         let told = match self.index(id) {
-            Ok(index) => self.store_all(&index, uids.iter().copied().collect(), set, clear).await,
+            Ok(index) => self.store_seen(&index, uids.iter().copied().collect(), set, clear).await,
             Err(error) => Err(error),
         };
         let kept = |uid: &Uid| match &told {
@@ -47,7 +47,30 @@ impl Account {
         uids.iter().map(kept).collect()
     }
 
-    /// The flags that the server told afterwards; what it tells nothing of is gone.
+    /// The flags that the server told afterwards; what it tells nothing of is gone. A connection that has not heard of
+    /// new messages yet passes over them (Dovecot): it hears by a look, and is told once more.
+    async fn store_seen(&self, index: &Index, all: UidSet, set: &Flags, clear: &Flags) -> Result<BTreeMap<Uid, Flags>> {
+        let mut told = self.store_all(index, all.clone(), set, clear).await?;
+        let left = |told: &BTreeMap<Uid, Flags>| all.iter().filter(|uid| !told.contains_key(uid)).collect::<UidSet>();
+        if left(&told).is_empty() {
+            return Ok(told);
+        }
+        let there = index.present(&self.client, &left(&told)).await;
+        let there = self.settle(index, there)?;
+        if there.is_empty() {
+            index.expire();
+            return Ok(told);
+        }
+        told.extend(self.store_all(index, there, set, clear).await?);
+        if !left(&told).is_empty() {
+            // A server that tells no flags when it changes them.
+            let asked = index.refresh_flags(&self.client, &left(&told)).await;
+            told.extend(self.settle(index, asked)?);
+        }
+        Ok(told)
+    }
+
+    /// The flags that came back.
     async fn store_all(&self, index: &Index, all: UidSet, set: &Flags, clear: &Flags) -> Result<BTreeMap<Uid, Flags>> {
         self.check_flags(index, set).await?;
         // GNU mailutils, which has no UIDPLUS, takes the last message for one that is not there.
@@ -86,11 +109,6 @@ impl Account {
             }
             told.extend(index.refresh_flags(&self.client, &modified).await?);
             (left, is_new) = (modified, true);
-        }
-        let untold: UidSet = all.iter().filter(|uid| !told.contains_key(uid)).collect();
-        if !untold.is_empty() {
-            let asked = index.refresh_flags(&self.client, &untold).await;
-            told.extend(self.settle(index, asked)?);
         }
         Ok(told)
     }

@@ -82,18 +82,30 @@ impl Account {
             self.check_can_move()?;
         }
         let before = self.copied_before(&source, &target, uids).await?;
-        let left: UidSet = uids.iter().filter(|uid| !before.iter().any(|(old, _)| old == uid)).collect();
+        let mut left: UidSet = uids.iter().filter(|uid| !before.iter().any(|(old, _)| old == uid)).collect();
         let mut outcomes = match transfer {
             Transfer::Move if before.is_empty() => Outcomes::new(),
             Transfer::Move => self.finish_move(&source, &target, None, uids, before).await?,
             Transfer::Copy => self.landed(&source, &target, None, uids, before),
         };
-        if !left.is_empty() {
+        for _ in 0..2 {
+            if left.is_empty() {
+                return Ok(outcomes);
+            }
             outcomes.extend(match transfer {
                 Transfer::Move => self.move_set(&source, &target, &left).await?,
                 Transfer::Copy => self.copy(&source, &target, &left).await?,
             });
+            left = left.iter().filter(|uid| !outcomes.contains_key(uid)).collect();
+            if !left.is_empty() {
+                // A connection that has not heard of new messages yet passes over them (Dovecot): it hears by the look.
+                let there = source.present(&self.client, &left).await;
+                left = self.settle(&source, there)?;
+                source.expire();
+            }
         }
+        let untouched = |uid| (uid, Err(Error::protocol("the server answered OK, and did nothing with a message")));
+        outcomes.extend(left.iter().map(untouched));
         Ok(outcomes)
     }
 
@@ -128,29 +140,27 @@ impl Account {
                     let outcomes = self.landed(source, target, Some(validity), uids, pairs);
                     let moved: UidSet = outcomes.keys().copied().collect();
                     source.left(moved);
-                    if outcomes.len() as u64 != uids.len() {
-                        source.expire();
-                    }
                     return Ok(outcomes);
                 }
-                None => Error::protocol("MOVE was answered OK, and the message stayed"),
+                None => None,
             },
             // One message, and a clear answer: nothing was done.
             Err(error) if !is_unclear(&error) && uids.len() == 1 => return Err(error),
             Err(error) if is_unknown_command(&error) => return Err(error),
-            Err(error) => error,
+            Err(error) => Some(error),
         };
-        self.look_after_move(source, target, uids, next, &error).await
+        self.look_after_move(source, target, uids, next, error.as_ref()).await
     }
 
-    /// What became of messages whose move had no clear outcome: looks in both mailboxes.
+    /// What became of messages whose move had no clear outcome, or was answered OK without saying it: looks in both
+    /// mailboxes. Of those that were passed over there is no outcome.
     async fn look_after_move(
         self: &Arc<Self>,
         source: &Index,
         target: &Index,
         uids: &UidSet,
         next: u32,
-        error: &Error,
+        error: Option<&Error>,
     ) -> Result<Outcomes> {
         let there = match source.present(&self.client, uids).await {
             Ok(there) => there,
@@ -166,8 +176,8 @@ impl Account {
         let (moved, doubled): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(old, _)| gone.contains(*old));
         let mut outcomes = self.landed(source, target, None, uids, moved);
         source.left(gone);
-        for uid in there.iter() {
-            outcomes.insert(uid, Err(not_done(error)));
+        if let Some(error) = error {
+            outcomes.extend(there.iter().map(|uid| (uid, Err(not_done(error)))));
         }
         if !doubled.is_empty() && self.offers("UIDPLUS") {
             outcomes.extend(self.finish_move(source, target, None, uids, doubled).await?);
@@ -199,6 +209,16 @@ impl Account {
         pairs: Vec<(Uid, Uid)>,
     ) -> Result<Outcomes> {
         let originals: UidSet = pairs.iter().map(|(old, _)| *old).collect();
+        if let Err(error) = self.check_can_expunge() {
+            // They were moved by MOVE, or they stay.
+            let there = source.present(&self.client, &originals).await?;
+            let (doubled, moved) = pairs.into_iter().partition(|(old, _)| there.contains(*old));
+            let mut outcomes = self.landed(source, target, validity, uids, moved);
+            let doubled: Vec<(Uid, Uid)> = doubled;
+            outcomes.extend(doubled.into_iter().map(|(old, _)| (old, Err(error.clone()))));
+            source.expire();
+            return Ok(outcomes);
+        }
         match self.expunge(source, &originals).await {
             Ok(()) => Ok(self.landed(source, target, validity, uids, pairs)),
             Err(error) if error.is_connection_lost() || is_unclear(&error) => {
@@ -227,16 +247,14 @@ impl Account {
         let error = match self.change(source, command).await {
             Ok((_, done)) => match copied(done.code.as_ref()) {
                 Some((validity, pairs)) => {
-                    let outcomes = self.landed(source, target, Some(validity), uids, pairs);
-                    if outcomes.len() as u64 != uids.len() {
-                        source.expire();
-                    }
-                    return Ok(outcomes);
+                    return Ok(self.landed(source, target, Some(validity), uids, pairs));
                 }
-                None => Error::protocol("COPY was answered OK, and there is no copy"),
+                // RFC 4315 section 3: then nothing was copied.
+                None if self.offers("UIDPLUS") => None,
+                None => Some(Error::protocol("COPY was answered OK, and there is no copy")),
             },
             Err(error) if !is_unclear(&error) && uids.len() == 1 => return Err(error),
-            Err(error) => error,
+            Err(error) => Some(error),
         };
         let order: Vec<Uid> = uids.iter().collect();
         let pairs = match self.find_copies(source, target, &order, next).await {
@@ -244,8 +262,8 @@ impl Account {
             Err(lost) => return Err(self.doubt(target, self.sought(source, uids), next, &lost)),
         };
         let mut outcomes = self.landed(source, target, None, uids, pairs);
-        let missing: UidSet = uids.iter().filter(|uid| !outcomes.contains_key(uid)).collect();
-        if !missing.is_empty() {
+        if let Some(error) = error {
+            let missing: UidSet = uids.iter().filter(|uid| !outcomes.contains_key(uid)).collect();
             let there = source.present(&self.client, &missing).await;
             outcomes.extend(self.settle(source, there)?.iter().map(|uid| (uid, Err(not_done(&error)))));
         }

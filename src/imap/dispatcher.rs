@@ -240,7 +240,7 @@ impl Dispatcher {
 
     fn give(&mut self, at: usize, mut job: Job) {
         if let (Some(name), None) = (job.leaves(), &job.leave) {
-            self.leave(at, &name.clone());
+            self.leave(at, name);
         }
         let slot = &mut self.slots[at];
         let bulk = job.request.class == Class::Bulk;
@@ -259,11 +259,13 @@ impl Dispatcher {
         }
     }
 
-    /// All but the connection `at` leave this mailbox and those below it, when they have done what they were given.
+    /// All but the connection `at`, which does so by itself, leave this mailbox and those below it, when they have done
+    /// what they were given.
     fn leave(&mut self, at: usize, name: &MailboxName) {
         for (n, slot) in self.slots.iter_mut().enumerate() {
-            if slot.mailbox.take_if(|here| here.as_bytes().starts_with(name.as_bytes())).is_some() && n != at {
-                let _ = slot.jobs.send(Job::leave(name.clone()));
+            let job = Job::leave(name.clone());
+            if slot.mailbox.take_if(|here| job.must_leave(here)).is_some() && n != at {
+                let _ = slot.jobs.send(job);
             }
         }
     }

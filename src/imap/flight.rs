@@ -80,12 +80,20 @@ impl Job {
         }
     }
 
-    /// The mailbox that must not be selected when it is sent, nor one below it: its name is about to mean another one.
+    /// The mailbox whose name is about to mean another one, or none.
     pub fn leaves(&self) -> Option<&MailboxName> {
         match &self.request.command {
             Command::Delete(name) | Command::Rename(name, _) => Some(name),
             _ => self.leave.as_ref(),
         }
+    }
+
+    /// Must the connection leave the mailbox that it has selected, before this is sent? That mailbox, or what looks as if
+    /// it was below it: to open another for nothing costs little. INBOX stays what it is.
+    pub fn must_leave(&self, here: &MailboxName) -> bool {
+        let below = |name: &MailboxName| here.as_bytes().strip_prefix(name.as_bytes());
+        let at = self.leaves().and_then(below);
+        at.is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_alphanumeric)) && !here.is_inbox()
     }
 
     /// May it be sent twice? Only what has the same outcome then. UIDs mean the same messages under one UIDVALIDITY.
@@ -236,7 +244,7 @@ impl Flight {
 
     /// What a change did before it failed is told as an untagged OK.
     fn tell_done(&mut self) {
-        if let Some(code @ Code::CopyUid(..)) = self.code.take() {
+        if let Some(code @ (Code::CopyUid(..) | Code::AppendUid(..))) = self.code.take() {
             let data = Data::Status(Status::Ok, Some(code), Bytes::new());
             let _ = self.job.request.answers.send(Answer::Data(data));
         }
@@ -259,9 +267,9 @@ impl Flight {
         self.job.finish(result);
     }
 
-    /// The job of a connection that was lost, when it may be sent again: no octet of it has left, or it has the same
-    /// outcome twice and nothing of the answer has been seen. Otherwise it ends here. `blamed`: the connection was lost
-    /// over this very command. `handed`: octets of the connection that may have reached the server.
+    /// The job of a connection that was lost, when it may be sent again: a read of whose answer nothing has been seen,
+    /// a change that was not made, or that has the same outcome twice. Otherwise it ends here. `blamed`: the connection was
+    /// lost over this very command. `handed`: octets of the connection that may have reached the server.
     pub fn lost(mut self, error: &Error, blamed: bool, handed: u64) -> Option<Job> {
         if let Some(failed) = self.failed.take() {
             self.tell_done();
@@ -269,7 +277,7 @@ impl Flight {
             return None;
         }
         let is_change = self.command().is_change();
-        if is_change && handed > self.start && !matches!(error, Error::Local(_)) {
+        if is_change && handed > self.start {
             self.tell_done();
             self.job.doubtful = true;
             if blamed || !self.job.is_repeatable() {

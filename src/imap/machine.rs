@@ -152,16 +152,14 @@ impl Machine {
             let Some(job) = self.queue.front() else { return };
             let command = &job.request.command;
             let is_change = command.is_change();
-            if !self.flights.is_empty() && (is_change || self.flights.iter().any(|f| f.command().is_change())) {
+            if self.flights.front().is_some_and(|first| is_change || first.command().is_change()) {
                 return;
             }
             if is_change && self.dialect.read_only {
                 self.finish_first(Err(Error::ReadOnly));
                 continue;
             }
-            if let Some(name) = job.leaves()
-                && self.selected.as_ref().is_some_and(|(here, _)| here.as_bytes().starts_with(name.as_bytes()))
-            {
+            if self.selected.as_ref().is_some_and(|(here, _)| job.must_leave(here)) {
                 if !self.flights.is_empty() {
                     return;
                 }
@@ -222,6 +220,7 @@ impl Machine {
     fn send(&mut self, lines: Vec<Line>) {
         let Some(mut job) = self.queue.pop_front() else { return };
         job.attempts += 1;
+        self.opened.retain(|name| !job.must_leave(name));
         let start = self.put_out;
         let mut lines = VecDeque::from(lines);
         // New UIDs are paired with the old ones by their order, and Stalwart carries out at once what it gets at once.
@@ -320,9 +319,9 @@ impl Machine {
         Ok(Progress::Some)
     }
 
-    /// Has a change not been handed to the server to its end?
-    fn is_change_on_its_way(&self) -> bool {
-        self.handed < self.put_out && self.flights.front().is_some_and(|f| f.command().is_change())
+    /// Has a message not been handed to the server to its end?
+    fn is_message_on_its_way(&self) -> bool {
+        self.handed < self.put_out && self.flights.front().is_some_and(|f| is_upload(f.command()))
     }
 
     fn answer(&mut self, tag: &[u8], refusal: Refusal) -> Result<()> {
@@ -331,8 +330,13 @@ impl Machine {
         let number = number.ok_or_else(unknown)?;
         let waiting = self.pending.iter().any(|(tag, _)| *tag == number);
         // A refusal may come at any time: what was announced to go at once still goes (RFC 7888 section 4).
-        if refusal.status == Status::Ok && (waiting || self.is_change_on_its_way()) {
-            return Err(Error::protocol("the server answered a command before it was sent"));
+        if refusal.status == Status::Ok && (waiting || self.is_message_on_its_way()) {
+            let error = Error::protocol("the server answered a command before it was sent");
+            // Whatever it means by it: it says that it was done.
+            if let Some(flight) = self.flights.front_mut().filter(|f| f.command().is_change()) {
+                flight.fail(Error::Uncertain(error.to_string().into()));
+            }
+            return Err(error);
         }
         if waiting {
             // Refused instead of a `+`: the rest of the command must not be sent.
@@ -403,13 +407,22 @@ impl Machine {
             job.attempts += 1;
             if blamed { job.finish(Err(error.clone())) } else { jobs.push(job) }
         }
+        let waiting: u64 = self.pending.drain(..).map(|(_, chunk)| chunk.octets.len()).sum();
+        let unsent = self.put_out.saturating_sub(handed) + waiting;
         for (n, flight) in std::mem::take(&mut self.flights).into_iter().enumerate() {
-            let uploads = matches!(flight.command(), Command::Append { .. } | Command::Replace { .. });
+            let uploads = is_upload(flight.command());
+            // A message of which octets are missing was not taken. The last two of the command end its line.
+            let handed = if uploads && unsent > 2 { 0 } else { handed };
             jobs.extend(flight.lost(error, n == 0 && (blamed || local && uploads), handed));
         }
         jobs.extend(self.queue.drain(..));
         jobs
     }
+}
+
+/// Does it bring a message?
+fn is_upload(command: &Command) -> bool {
+    matches!(command, Command::Append { .. } | Command::Replace { .. })
 }
 
 /// Both kinds of search have the same answer.

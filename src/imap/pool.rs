@@ -71,10 +71,10 @@ impl Client {
     /// Sends a command; its answers come on the receiver, `Answer::Done` last. A dropped channel is a lost connection.
     ///
     /// When the connection is lost before anything of the answer was seen, a read is sent once more on another; after
-    /// that [`Error::Offline`]. A change is sent once more when no octet of it had left, or when it has the same outcome
-    /// twice (Store and Expunge with a validity, Subscribe, SetAcl, SetMetadata); else it ends with
-    /// [`Error::Uncertain`], as it does when no answer comes in time. Of a copy or a move that ends with an error what is
-    /// known to have been done comes before, as `Data::Status` with COPYUID.
+    /// that [`Error::Offline`]. A change is sent once more when it cannot have been made (nothing of it, or not all of a
+    /// message, had left), or when it has the same outcome twice (Store and Expunge with a validity, Subscribe, SetAcl,
+    /// SetMetadata); else it ends with [`Error::Uncertain`], as it does when no answer comes in time. What a
+    /// change that ends with an error is known to have done comes before, as `Data::Status` with COPYUID or APPENDUID.
     pub fn send(&self, target: Target, command: Command, class: Class, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
         let (answers, receiver) = mpsc::unbounded_channel();
         // A closed channel drops `answers`, and the receiver sees the end without Done.

@@ -50,7 +50,7 @@ async fn one(
             return text;
         }
         match command.split(' ').next().unwrap_or_default() {
-            "LOGIN" => format!("{tag} OK [CAPABILITY IMAP4rev1] in\r\n"),
+            "LOGIN" => format!("{tag} OK [CAPABILITY IMAP4rev1 LITERAL+] in\r\n"),
             "SELECT" => selected(tag),
             "UID" => {
                 let uid = command.split(' ').nth(2).unwrap_or_default();

@@ -49,25 +49,26 @@ type Meaning = fn(Arc<str>) -> Error;
 
 /// What servers without response codes say when they refuse a change, in lower case, and what it means. Cyrus 3.6 has
 /// codes for a few of its refusals, Courier for none, Dovecot for all but the last.
-const TEXTS: [(&str, Meaning); 18] = [
-    ("already exists", |_| Error::Exists),         // Cyrus, Courier
-    ("does not exist", |_| Error::NotFound),       // Cyrus, Courier
-    ("doesn't exist", |_| Error::NotFound),        // Dovecot
-    ("no such mailbox", |_| Error::NotFound),      // mailutils
-    ("permission denied", Error::Denied),          // Cyrus
-    ("access denied", Error::Denied),              // Courier
-    ("insufficient access", Error::Denied),        // Courier
-    ("over quota", Error::Quota),                  // Cyrus
-    ("quota exceeded", Error::Quota),              // Courier, Dovecot
-    ("exceed quota", Error::Quota),                // Courier
-    ("message size exceeds", Error::TooBig),       // Cyrus
-    ("too many user flags", Error::Quota),         // Cyrus
-    ("mailbox has children", |_| Error::NotEmpty), // mailutils
-    ("message contains", Error::Invalid),          // Cyrus: bare newlines, NUL, an invalid header
-    ("message has no header", Error::Invalid),     // Cyrus
-    ("invalid mailbox name", Error::Invalid),      // Cyrus, Courier
-    ("invalid character", Error::Invalid),         // Dovecot
-    ("must be subscribed", |_| Error::NotFound),   // Courier
+const TEXTS: [(&str, Meaning); 19] = [
+    ("already exists", |_| Error::Exists),            // Cyrus, Courier
+    ("cannot create this folder", |_| Error::Exists), // Courier, of whatever mkdir(2) says
+    ("does not exist", |_| Error::NotFound),          // Cyrus, Courier
+    ("doesn't exist", |_| Error::NotFound),           // Dovecot
+    ("no such mailbox", |_| Error::NotFound),         // mailutils
+    ("permission denied", Error::Denied),             // Cyrus
+    ("access denied", Error::Denied),                 // Courier
+    ("insufficient access", Error::Denied),           // Courier
+    ("over quota", Error::Quota),                     // Cyrus
+    ("quota exceeded", Error::Quota),                 // Courier, Dovecot
+    ("exceed quota", Error::Quota),                   // Courier
+    ("message size exceeds", Error::TooBig),          // Cyrus
+    ("too many user flags", Error::Quota),            // Cyrus
+    ("mailbox has children", |_| Error::NotEmpty),    // mailutils
+    ("message contains", Error::Invalid),             // Cyrus: bare newlines, NUL, an invalid header
+    ("message has no header", Error::Invalid),        // Cyrus
+    ("invalid mailbox name", Error::Invalid),         // Cyrus, Courier
+    ("invalid character", Error::Invalid),            // Dovecot
+    ("must be subscribed", |_| Error::NotFound),      // Courier
 ];
 
 /// The error of a command that was answered NO or BAD, when it is known which command it was.

@@ -174,6 +174,12 @@ async fn new_uids_are_told_wherever_the_server_puts_them() {
         let end = end_of(mailbox("INBOX", 9), move_to(set), &format!("{OPEN}{script}")).await;
         assert!(end.contains(&want), "{end}");
     }
+    let replace = Command::Replace { uid: Uid::new(1).unwrap(), message: upload(b"new", &[], None) };
+    let script = format!("{OPEN}C: UID REPLACE 1\nC: new\nS: * OK [APPENDUID 9 4] x\nS: * 1 EXPUNGE\nS: T2 OK x");
+    assert_eq!(
+        end_of(mailbox("INBOX", 9), replace, &script).await,
+        format!("AppendUid(UidValidity(9), {:?})", uids("4"))
+    );
     // What was done before the refusal is told.
     let script = format!("{OPEN}C: UID MOVE 1,\nS: $ OK [{a}] x\nC: UID MOVE\nS: $ NO [OVERQUOTA] x");
     let commands = vec![(mailbox("INBOX", 9), move_to(&many.to_string()))];
@@ -355,7 +361,7 @@ async fn a_mailbox_is_left_before_it_is_removed_or_renamed() {
         (plain(&RICH), OPEN.to_owned()),
         (RICH.to_vec(), "C: UNSELECT\nS: $ BAD x\n".to_owned()),
     ] {
-        for (selected, left) in [("a", true), ("a/b", true), ("b", false)] {
+        for (selected, left) in [("a", true), ("a/b", true), ("b", false), ("ab", false)] {
             let open = OPEN.replace("INBOX", selected);
             let leave = if left { &leave } else { "" };
             let script =
@@ -367,6 +373,19 @@ async fn a_mailbox_is_left_before_it_is_removed_or_renamed() {
             ];
             let ends = played(&mut session_with(&capabilities, false), commands, &script).await;
             assert!(ends.iter().all(|(_, end)| end == "Ok"), "{script}: {ends:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn inbox_is_never_left() {
+    for capabilities in [&RICH[..], &[]] {
+        for (command, want) in [(Command::Delete(name("INBOX")), "Busy"), (Command::Rename(name("I"), name("b")), "Ok")]
+        {
+            let script = format!("{OPEN}C: UID SEARCH\nS: $ OK x\nC: RENAME\nS: $ OK x");
+            let commands = vec![(mailbox("INBOX", 9), Command::SearchAll), (Target::Account, command)];
+            let ends = played(&mut session_with(capabilities, false), commands, &script).await;
+            assert!(ends[1].1.starts_with(want), "{ends:?}");
         }
     }
 }
@@ -411,6 +430,37 @@ async fn a_slow_upload_goes_on_as_long_as_it_moves() {
     let stuck = session_with(&RICH, false);
     let end = stuck.send(Target::Account, one(&vec![b'x'; 900_000]), 1 << 20);
     let start = Instant::now();
-    assert!(show(&collect(end).await.1).starts_with("Uncertain"));
+    assert!(show(&collect(end).await.1).starts_with("TimedOut"));
     assert!(start.elapsed() < Duration::from_secs(61), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_did_not_leave_whole_was_not_taken() {
+    let large = (3 << 20, "T1 APPEND \"Sent\" () {3145728}\r\n".len());
+    let medium = (900_000, "T1 APPEND \"Sent\" () {900000+}\r\n".len());
+    for ((octets, head), taken, close, want) in [
+        (medium, 0, true, "again"),
+        (medium, 100, true, "again"),
+        (medium, 500_000, true, "again"),
+        (medium, 500_000, false, "TimedOut"),
+        (medium, usize::MAX, true, "Uncertain"),
+        (large, 0, true, "again"),
+        (large, 1, true, "again"),
+        (large, 0, false, "TimedOut"),
+        (large, usize::MAX, true, "Uncertain"),
+    ] {
+        let mut harness = session_with(&RICH, false);
+        let mut server = harness.server.take().unwrap();
+        let end = harness.send(Target::Account, one(&vec![b'x'; octets]), 1 << 20);
+        take(&mut server, head).await;
+        if taken > 0 && octets > 1 << 20 {
+            server.write_all(b"+ go on\r\n").await.unwrap();
+        }
+        take(&mut server, taken.min(octets + 2)).await;
+        // Kept open or not.
+        let server = (!close).then_some(server);
+        let end = show(&timeout(Duration::from_secs(100), collect(end)).await.unwrap().1);
+        assert!(end.starts_with(want), "{taken} of {octets}, {close}: {end}");
+        drop(server);
+    }
 }

@@ -31,6 +31,8 @@ pub struct Habits {
     pub no_expunge: Option<&'static str>,
     /// The first STORE with UNCHANGEDSINCE finds that another client was there just before, and set this.
     pub raced: Option<&'static str>,
+    /// The connection has not heard of any message, until it looks again.
+    pub deaf: bool,
     /// DELETE is refused once, as Cyrus does.
     pub delayed_delete: bool,
     /// Of an APPEND with several messages, one that holds this makes all be refused.
@@ -94,6 +96,10 @@ impl State {
                 Some(text(name))
             }
         };
+        let is_of_messages = matches!(request.target, Target::Mailbox { .. });
+        if self.habits.deaf && is_of_messages && !matches!(request.command, Command::Replace { .. }) {
+            return Ok((Vec::new(), None));
+        }
         let unknown = || Error::protocol("BAD: the server says: unknown command");
         let source = || source.clone().ok_or_else(unknown);
         let nothing = |()| (Vec::new(), None);

@@ -159,6 +159,7 @@ impl Server {
             if octets > request.limit {
                 (rows, end) = (Vec::new(), Some(Err(Error::TooBig("the answer is larger than it may be".into()))));
             }
+            state.habits.deaf &= request.command != Command::Select;
             state.exchanges.push(Exchange { command: request.command.clone(), octets });
             if let Some(cut) = cut {
                 rows.truncate(rows.len() / 2);

@@ -191,11 +191,20 @@ impl Index {
         if now <= next {
             return Ok(Vec::new());
         }
-        self.fetch_summaries(client, &UidSet::range(next, now - 1)).await
+        self.fetch_summaries_once(client, &UidSet::range(next, now - 1)).await
     }
 
-    /// All that is kept of these messages, as the server tells it now.
+    /// All that is kept of these messages, which are new: a connection that has not heard of them yet hears by a look.
     pub async fn fetch_summaries(&self, client: &Client, uids: &UidSet) -> Result<Vec<Summary>> {
+        let found = self.fetch_summaries_once(client, uids).await?;
+        if found.len() as u64 >= uids.len() {
+            return Ok(found);
+        }
+        self.open(client).await?;
+        self.fetch_summaries_once(client, uids).await
+    }
+
+    async fn fetch_summaries_once(&self, client: &Client, uids: &UidSet) -> Result<Vec<Summary>> {
         let command = Command::Fetch { uids: uids.clone(), items: summary_items(client), changed_since: None };
         let limit = uids.len().min(u64::from(u32::MAX) >> 8).saturating_mul(ROW_MAX).saturating_add(ANSWER_MAX);
         let target = Target::Mailbox { name: self.name.get(), validity: None };

@@ -47,6 +47,8 @@
 //! | converted texts and headers | `account::reading` | 16 MiB |
 //! | offsets of encoded bodies | `account::reading` | 1024 parts |
 //! | open files and directories | `fs`, by handle | the kernel's |
+//! | names and inode numbers that were given in this mount (a moved message's old ones) | `fs::alias` | one a move, while the mount lives |
+//! | parts that were removed, or are still to be created, in a message | `fs::remove`, `fs::copying` | 5 s, 60 s after the last |
 //! | inode numbers | nobody: `tree::node` computes them | |
 //!
 //! What can never change has no lifetime: envelope, size, date, tree, octets. What can, is asked for again after the
@@ -70,7 +72,7 @@
 //!   twice is as good as once; otherwise a lost connection is `Error::Uncertain`. No bare EXPUNGE and no CLOSE exist.
 //! * Invariant: a name depends on nothing that can change, and a message is found from the UID in its name alone.
 //! * Deliberately absent: a table of inodes, lookup counts, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
-//!   BINARY (its sizes are wrong on servers in wide use), changes to mail and a disk cache (not built yet).
+//!   BINARY (its sizes are wrong on servers in wide use), a disk cache (not built yet).
 //!
 //! # Words
 //! mailbox, message, part, section, flag and keyword, UID, UIDVALIDITY, UID set: as in RFC 9051. *Entry*: something with

@@ -236,10 +236,10 @@ fn a_file_that_was_removed_before_its_close_is_forgotten() {
     runs(
         &mount,
         src.path(),
-        "exec 3> INBOX/x.eml; cat $src/mail.eml >&3; :; rm -f INBOX/y.eml; rm INBOX/.x.tmp 2>&1; :",
+        "exec 3> INBOX/x.eml; rm INBOX/x.eml; cat $src/mail.eml >&3; exec 3>&-; ! test -e INBOX/x.eml",
     );
-    assert!(messages(&account, "INBOX").len() <= 1);
     assert!(is_clean(&mount));
+    assert_eq!(messages(&account, "INBOX"), []);
 }
 
 /// `cp` of a message within the mount moves no byte of it.
@@ -302,7 +302,9 @@ fn flags_that_were_set_before_the_close_are_the_message_s() {
     runs(&mount, src.path(), script);
     let mut imap = account.imap();
     imap.select("INBOX").unwrap();
-    assert_eq!(imap.flags(1).unwrap().unwrap(), ["\\Flagged", "\\Recent", "work"].map(str::to_owned)[..]);
+    let mut flags = imap.flags(1).unwrap().unwrap();
+    flags.retain(|flag| flag != "\\Recent");
+    assert_eq!(flags, ["\\Flagged", "work"]);
 }
 
 /// A message directory is copied as a directory, by the server.

@@ -123,6 +123,7 @@ mod tests {
     fn mount_options_are_flags_with_underscores() {
         check("ro", false, Ok(&["--read-only"]));
         check("tls_ca=/etc/ca.pem,umask=027", false, Ok(&["--tls-ca=/etc/ca.pem", "--umask=027"]));
+        check("delete=flag,write_behind", false, Ok(&["--delete=flag", "--write-behind"]));
         check("allow_other,names=uid", false, Ok(&["--allow-other", "--names=uid"]));
         check("config=/etc/c.toml,log_file=/var/log/x", false, Ok(&["--config=/etc/c.toml", "--log-file=/var/log/x"]));
         check(r"password_command=a\,b\\ c=d", false, Ok(&[r"--password-command=a,b\ c=d"]));

@@ -33,7 +33,7 @@ impl Fs {
     pub async fn fsync(self: &Arc<Self>, handle: Handle) -> Result<()> {
         match &*self.file(handle)? {
             OpenFile::Local(open) => self.commit(&open.local).await,
-            OpenFile::Reader { .. } | OpenFile::Copied { .. } => Ok(()),
+            OpenFile::Reader { .. } | OpenFile::Copy(_) => Ok(()),
         }
     }
 
@@ -41,7 +41,7 @@ impl Fs {
     pub async fn flush(self: &Arc<Self>, handle: Handle, by: Closer) -> Result<()> {
         match &*self.file(handle)? {
             OpenFile::Local(open) if is_last_close(open, by) => self.commit(&open.local).await,
-            OpenFile::Local(_) | OpenFile::Reader { .. } | OpenFile::Copied { .. } => Ok(()),
+            OpenFile::Local(_) | OpenFile::Reader { .. } | OpenFile::Copy(_) => Ok(()),
         }
     }
 

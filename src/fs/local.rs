@@ -9,15 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::spool::Spool;
+pub use crate::account::Place;
 use crate::account::Reader;
 use crate::error::Error;
 use crate::mail::flag::Flags;
-use crate::mail::uid::Uid;
 use crate::tree::node::{Ino, MailboxId, Node};
 use crate::tree::scratch::{FileName, classify};
-
-/// Where a message is.
-pub type Place = (MailboxId, Uid);
 
 /// A message that a file is a copy of.
 #[derive(Debug)]
@@ -279,6 +276,7 @@ impl Locals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::uid::Uid;
 
     const INBOX: MailboxId = MailboxId(1);
 

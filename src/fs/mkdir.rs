@@ -55,9 +55,10 @@ impl Fs {
         let uid = self.options.names.parse(name).ok_or(Error::NotFound)?;
         let mut known = self.account.known(uid);
         known.retain(|(_, summary)| self.options.names.format(summary) == name);
-        let copy = (to, self.account.copy_message(the_one(&known)?, to).await?);
+        let original = the_one(&known)?;
+        let copy = (to, self.account.copy_message(original, to).await?);
         let node = Node::message(copy.0, copy.1);
-        self.copies.begin(copy);
+        self.copies.begin(copy, original);
         self.aliases.set_name(directory, name, node);
         self.entry(node).await
     }

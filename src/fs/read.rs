@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use super::copying::CopiedPart;
 use super::local::Local;
 use super::{Bytes, Fs, Handle, Opened};
 use crate::account::Reader;
@@ -18,8 +19,8 @@ pub enum OpenFile {
     Reader { reader: Reader, node: Node },
     /// What is being written.
     Local(OpenLocal),
-    /// A part of a message that the server has copied, to which the copying program writes what is there already.
-    Copied { reader: Reader, node: Node },
+    /// A part of a copy in the making.
+    Copy(CopiedPart),
 }
 
 /// An open file that is being written.
@@ -70,7 +71,7 @@ impl Fs {
         let (reader, node) = match &*file {
             OpenFile::Reader { reader, node } => (reader, *node),
             OpenFile::Local(open) => return self.read_local(&open.local, offset, size).await,
-            OpenFile::Copied { reader, .. } => return self.account.read(reader, offset, size).await,
+            OpenFile::Copy(part) => return self.read_copy(part, offset, size).await,
         };
         match (self.account.read(reader, offset, size).await, self.aliases.resolve(node)) {
             // It was moved while it was open: it is read where it is.

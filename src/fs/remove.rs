@@ -136,6 +136,7 @@ impl Fs {
         self.hidden.end(at);
         self.copies.end(at);
         for (directory, given) in self.aliases.names_of(mailbox, uid) {
+            self.aliases.remove_name(directory, &given);
             // The kernel itself forgets the name that was removed.
             if (directory, &*given) != (parent, name) {
                 self.invalidate(Invalidation::Entry(directory, given));

@@ -8,6 +8,7 @@ use crate::account::Place;
 use crate::error::{Error, Result};
 use crate::mail::uid::Uid;
 use crate::tree::node::{EntryId, Ino, MailboxId, MailboxView, Node};
+use crate::tree::scratch::{FileName, classify as classify_name};
 
 /// How a name that is taken is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ enum Plan {
     Call,
 }
 
-/// What renaming a thing that is in mailbox `from` (a message) comes to. `same_name`: it is called as before.
+/// What renaming a thing that is in mailbox `from` comes to. `same_name`: it is called as before.
 fn plan_rename(what: What, from: Option<MailboxId>, to: Where, same_name: bool, to_eml: bool) -> Result<Plan> {
     let refuse = |reason: &str| Err(Error::NotPermitted(reason.into()));
     match (what, to) {
@@ -108,9 +109,14 @@ impl Fs {
         if from == target && name == to_name {
             return Ok(());
         }
-        let (what, holder) = classify(from, node);
+        let what = classify(from, node);
+        let holder = match self.place_of(from) {
+            Where::Mailbox(id) | Where::Eml(id) => Some(id),
+            _ => None,
+        };
         let same_name = name == to_name;
-        let plan = plan_rename(what, holder, self.place_of(target), same_name, is_eml(to_name))?;
+        let plan =
+            plan_rename(what, holder, self.place_of(target), same_name, classify_name(to_name) == FileName::Message)?;
         self.check_free(to, to_name, what, replace).await?;
         match plan {
             Plan::RenameMailbox(id, under) => self.rename_mailbox(id, under, to_name, (from, target)).await,
@@ -175,26 +181,27 @@ impl Fs {
         to: MailboxId,
         name: (Ino, &str),
     ) -> Result<()> {
-        let Node::Entry(mailbox, uid, entry) = node else { return Err(Error::Stale) };
+        let Node::Entry(mailbox, uid, _) = node else { return Err(Error::Stale) };
         let fs = Arc::clone(self);
-        let journey = Journey {
-            at: (mailbox, uid),
-            entry,
-            to,
-            left: (from.0, from.1.to_owned()),
-            name: (name.0, name.1.to_owned()),
-        };
+        let journey =
+            Journey { at: (mailbox, uid), to, left: (from.0, from.1.to_owned()), name: (name.0, name.1.to_owned()) };
         // Who stops waiting does not keep the names from following.
         let moving = tokio::spawn(async move {
             let landing = fs.account.move_message_soon(journey.at, to).await?;
-            if let Some(landed) = landing.now() {
-                return landed.map(|uid| fs.arrive(&journey, uid));
+            let landed = landing.now();
+            if let Some(Err(error)) = landed {
+                return Err(error);
             }
+            let was_given = fs.aliases.remove_name(journey.left.0, &journey.left.1).is_some();
             fs.aliases.set_name(journey.name.0, &journey.name.1, node);
+            if let Some(Ok(uid)) = landed {
+                fs.arrive(&journey, uid);
+                return Ok(());
+            }
             tokio::spawn(async move {
                 match landing.uid().await {
                     Ok(uid) => fs.arrive(&journey, uid),
-                    Err(_) => fs.come_back(journey, node),
+                    Err(_) => fs.come_back(journey, node, was_given),
                 }
             });
             Ok(())
@@ -202,25 +209,27 @@ impl Fs {
         moving.await.map_err(|error| Error::Local(error.to_string().into()))?
     }
 
-    /// A message is where it was moved to.
+    /// A message is where it was moved to. The names that it had where it was are gone, the others follow it.
     fn arrive(&self, journey: &Journey, uid: Uid) {
-        for (directory, name) in self.aliases.forget(journey.at, &self.directories_of(journey.at.0)) {
-            // What the kernel itself has moved is not to be touched.
-            if (directory, &name) != (journey.left.0, &journey.left.1) {
-                self.invalidate(Invalidation::Entry(directory, name));
-            }
+        // It may have been on its way somewhere when it was sent on.
+        let Node::Entry(mailbox, old, _) = self.aliases.resolve(Node::message(journey.at.0, journey.at.1)) else {
+            return;
+        };
+        for (directory, name) in self.aliases.forget((mailbox, old), &self.directories_of(mailbox)) {
+            self.invalidate(Invalidation::Entry(directory, name));
         }
-        self.aliases.moved(journey.at, (journey.to, uid));
-        let (directory, name) = &journey.name;
-        self.aliases.set_name(*directory, name, Node::Entry(journey.to, uid, journey.entry));
-        self.invalidate(Invalidation::Data(*directory));
+        self.aliases.moved((mailbox, old), (journey.to, uid));
+        self.invalidate(Invalidation::Data(journey.name.0));
     }
 
     /// A message could not be moved after all: it is where it was.
-    fn come_back(&self, journey: Journey, node: Node) {
+    fn come_back(&self, journey: Journey, node: Node, was_given: bool) {
         let (directory, name) = journey.name;
-        if self.aliases.name(directory, &name) == Some(node) {
+        if self.aliases.name(directory, &name) == Some(self.aliases.resolve(node)) {
             self.aliases.remove_name(directory, &name);
+        }
+        if was_given {
+            self.aliases.set_name(journey.left.0, &journey.left.1, node);
         }
         self.invalidate(Invalidation::Entry(directory, name));
         self.invalidate(Invalidation::Data(directory));
@@ -232,8 +241,6 @@ impl Fs {
 #[derive(Debug)]
 struct Journey {
     at: Place,
-    /// What of it the name was, and will be: its directory or its file.
-    entry: EntryId,
     to: MailboxId,
     /// The directory and the name that it had.
     left: (Ino, String),
@@ -241,22 +248,16 @@ struct Journey {
     name: (Ino, String),
 }
 
-/// What a node is, found in the directory `parent`, and the mailbox it is in.
-fn classify(parent: Node, node: Node) -> (What, Option<MailboxId>) {
+/// What a node is, found in the directory `parent`.
+fn classify(parent: Node, node: Node) -> What {
     match (parent, node) {
-        (_, Node::Mailbox(id)) => (What::Mailbox(id), None),
-        (_, Node::Entry(mailbox, _, EntryId::DIRECTORY)) => (What::Message, Some(mailbox)),
-        (Node::Entry(..), Node::Entry(mailbox, ..)) => (What::Part, Some(mailbox)),
-        (Node::MailboxView(..), Node::Entry(mailbox, ..)) => (What::Eml, Some(mailbox)),
-        (_, Node::Entry(mailbox, ..)) => (What::Named, Some(mailbox)),
-        _ => (What::View, None),
+        (_, Node::Mailbox(id)) => What::Mailbox(id),
+        (_, Node::Entry(_, _, EntryId::DIRECTORY)) => What::Message,
+        (Node::Entry(..), Node::Entry(..)) => What::Part,
+        (Node::MailboxView(..), Node::Entry(..)) => What::Eml,
+        (_, Node::Entry(..)) => What::Named,
+        _ => What::View,
     }
-}
-
-/// Is it a name that a message can be given as a file?
-fn is_eml(name: &str) -> bool {
-    let stem = name.len().checked_sub(4).and_then(|at| name.split_at_checked(at));
-    stem.is_some_and(|(stem, end)| !stem.is_empty() && !stem.starts_with('.') && end.eq_ignore_ascii_case(".eml"))
 }
 
 #[cfg(test)]
@@ -291,13 +292,6 @@ mod tests {
                 });
                 assert_eq!(outcome.iter().collect::<String>(), expected, "{what:?} to {to:?}");
             }
-        }
-    }
-
-    #[test]
-    fn a_file_is_given_a_name_that_says_what_it_is() {
-        for (name, expected) in [("x.eml", true), ("X.EML", true), (".eml", false), (".x.eml", false), ("x", false)] {
-            assert_eq!(is_eml(name), expected, "{name}");
         }
     }
 }

@@ -32,9 +32,8 @@ impl Fs {
     pub async fn create(self: &Arc<Self>, parent: Ino, name: &str, pid: u32) -> Result<(Entry, Opened)> {
         let directory = self.node(parent)?;
         if let Some(created) = self.create_in_copy(directory, name).await {
-            let created = created?;
-            let opened = self.open_copied(created.attr.ino).await?;
-            return Ok((created, opened));
+            let entry = created?;
+            return Ok((entry.clone(), self.open_copy(entry.attr.ino)?));
         }
         let home = self.home(directory, name)?;
         let (at, kind) = (home.directory, classify(name));
@@ -58,16 +57,6 @@ impl Fs {
         let local = self.locals.insert(Local::new(node, facts));
         self.locals.set_name(at, name, node);
         Ok((local_entry(&local), self.open_local(local, pid)))
-    }
-
-    /// Opens a part of a message that the server has copied.
-    async fn open_copied(&self, ino: Ino) -> Result<Opened> {
-        let node = self.node(ino)?;
-        let Node::Entry(mailbox, uid, entry) = node else { return Err(Error::Stale) };
-        let reader = self.account.open_entry(mailbox, uid, entry).await?;
-        let handle = self.new_handle();
-        self.files().insert(handle, Arc::new(OpenFile::Copied { reader, node }));
-        Ok(Opened { handle, invalidate: false, keep_cache: false })
     }
 
     /// Where a file of this name in this directory would be.
@@ -132,17 +121,14 @@ impl Fs {
     fn writable(&self, handle: Handle) -> Result<Arc<Local>> {
         match &*self.file(handle)? {
             OpenFile::Local(open) => Ok(Arc::clone(&open.local)),
-            OpenFile::Reader { .. } | OpenFile::Copied { .. } => {
-                Err(Error::invalid("the file is not open for writing"))
-            }
+            OpenFile::Reader { .. } | OpenFile::Copy(_) => Err(Error::invalid("the file is not open for writing")),
         }
     }
 
     /// Writes all of `data` at `offset`. Errors: `DiskFull`, `Local`; those of reading where a message is changed.
     pub async fn write(self: &Arc<Self>, handle: Handle, offset: u64, data: &[u8]) -> Result<u32> {
-        if let OpenFile::Copied { reader, .. } = &*self.file(handle)? {
-            let there = self.account.read(reader, offset, data.len() as u32).await?;
-            return if there == data { Ok(data.len() as u32) } else { Err(refused("the copy has other octets there")) };
+        if let OpenFile::Copy(part) = &*self.file(handle)? {
+            return self.write_to_copy(part, offset, data).await;
         }
         let local = self.writable(handle)?;
         let _turn = local.turn.lock().await;
@@ -229,18 +215,19 @@ impl Fs {
         (to, offset_out): (Handle, u64),
         len: u64,
     ) -> Result<u32> {
-        let (source, target) = (self.file(from)?, self.file(to)?);
-        if let (OpenFile::Reader { node: Node::Entry(.., part), .. }, OpenFile::Copied { node, .. }) =
-            (&*source, &*target)
-            && let (Node::Entry(.., copied), true) = (*node, offset_in == offset_out)
-            && copied == *part
+        let source = self.file(from)?;
+        if let OpenFile::Copy(part) = &*self.file(to)?
+            && offset_in == offset_out
+            && let Some(left) = self.copied_already(part, &source, offset_in).await?
         {
-            // The same part of the message and its copy.
-            let left = self.entry(*node).await?.attr.size.saturating_sub(offset_out);
             return Ok(len.min(left).min(u32::MAX.into()) as u32);
         }
-        if let OpenFile::Local(OpenLocal { local, .. }) = &*target
-            && (offset_in, offset_out) == (0, 0)
+        if let OpenFile::Copy(_) = &*self.file(to)? {
+            let data = self.read(from, offset_in, len.min(PIECE.into()) as u32).await?;
+            return self.write(to, offset_out, &data).await;
+        }
+        let local = self.writable(to)?;
+        if (offset_in, offset_out) == (0, 0)
             && let Some((place, size)) = self.whole_message(&source).await?
             && (1..=len.min(u32::MAX.into())).contains(&size)
         {
@@ -248,7 +235,7 @@ impl Fs {
             let _turn = local.turn.lock().await;
             if matches!(local.facts().content, Content::Nothing) && local.facts().size == 0 {
                 local.facts().content = original;
-                changed(local, size);
+                changed(&local, size);
                 return Ok(size as u32);
             }
         }
@@ -265,11 +252,11 @@ impl Fs {
                 }
                 _ => None,
             },
-            OpenFile::Copied { .. } => None,
             OpenFile::Local(open) => match &*open.local.facts() {
                 Facts { content: Content::Message(original), size, .. } => Some((original.place, *size)),
                 _ => None,
             },
+            OpenFile::Copy(_) => None,
         })
     }
 

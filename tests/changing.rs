@@ -88,6 +88,11 @@ fn get(path: &Path, name: &str) -> Option<String> {
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }
 
+/// fsync of a directory returns when all that was asked for has been done.
+fn settle(mount: &Mount) {
+    fs::File::open(mount.path()).unwrap().sync_all().unwrap();
+}
+
 /// The errno that an operation is refused with.
 fn refused(what: &str, outcome: io::Result<()>, errno: i32) {
     let found = outcome.expect_err(what).raw_os_error();
@@ -220,6 +225,7 @@ fn a_moved_message_answers_to_its_old_name() {
         // Its other name goes when the kernel has been told.
         assert!(wait_for(SOON, || (!message.exists()).then_some(())).is_some(), "{args:?}");
         assert_eq!(names(&mount.join("Archive")).len(), 1);
+        settle(&mount);
         assert_eq!(uids(&account, "INBOX").len(), 1);
         // As a file, and under a name that the user gives.
         let file = mount
@@ -230,6 +236,7 @@ fn a_moved_message_answers_to_its_old_name() {
         assert_eq!(fs::read(mount.join("Other/yours.eml")).unwrap(), letter("moved"));
         assert!(!mount.join("Other/mine.eml").exists(), "{args:?}");
         assert!(!file.exists(), "{args:?}: {}", file.display());
+        settle(&mount);
         assert_eq!(uids(&account, "Other").len(), 1);
         fs::remove_file(mount.join("Other/yours.eml")).unwrap();
         assert_eq!(names(&mount.join("Other")), BTreeSet::new());
@@ -296,8 +303,7 @@ fn flags_and_tags_can_be_set() {
         let check = |path: &Path, name: &str, value: &str, expected: &[&str], tags: &str| {
             set(path, name, value);
             assert_eq!(get(&message, "user.xdg.tags").as_deref(), Some(tags), "{name}={value}");
-            // A listing is there when all that was asked for has been done.
-            fs::File::open(&message).unwrap().sync_all().unwrap();
+            settle(&mount);
             let expected: BTreeSet<String> = expected.iter().map(|&flag| flag.to_owned()).collect();
             assert_eq!(flags(&account, "INBOX", uid), expected, "{name}={value}");
         };

@@ -65,6 +65,9 @@
 //!   message is fetched whole and taken apart here.
 //! * Invariant: no command uses a message sequence number, and none names a range that begins at or past the known end.
 //! * Invariant: only PEEK forms of FETCH exist in `imap::command`; reading cannot mark.
+//! * Invariant: a command that changes something is sent when nothing else is outstanding on its connection, and nothing
+//!   is sent behind it until it has been answered. It is sent twice only when it cannot have been carried out, or when
+//!   twice is as good as once; otherwise a lost connection is `Error::Uncertain`. No bare EXPUNGE and no CLOSE exist.
 //! * Invariant: a name depends on nothing that can change, and a message is found from the UID in its name alone.
 //! * Deliberately absent: a table of inodes, lookup counts, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
 //!   BINARY (its sizes are wrong on servers in wide use), changes to mail and a disk cache (not built yet).

@@ -340,6 +340,38 @@ fn half_a_message_is_none_anywhere() {
     }
 }
 
+/// A full mailbox says so, before the message has crossed the wire when it is large, and the connection goes on.
+fn a_full_mailbox_refuses(server: &Server) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut case = Case::new(server).await;
+        let to = case.name("INBOX");
+        for lines in [1 << 13, 1 << 15] {
+            let mut message = upload(&letter("large"), &[]);
+            (&*message.file).write_all(&[&[b'x'; 62][..], b"\r\n"].concat().repeat(lines)).unwrap();
+            message.octets += lines as u64 * 64;
+            for _ in 0..2 {
+                let append = Command::Append { to: to.clone(), messages: vec![message.clone()] };
+                let before = case.client.stats().bytes_out;
+                let end = case.run(append).await;
+                assert!(matches!(end, Err(Error::Quota(_))), "{} octets: {end:?}", message.octets);
+                let sent = case.client.stats().bytes_out - before;
+                // The rest of a shorter one may still be on its way.
+                assert!(message.octets < 1 << 20 || sent < 10_000, "{sent}");
+            }
+        }
+        assert_eq!(case.client.stats().logins, 1);
+        case.ok(Command::Create(case.name("after"))).await;
+        assert!(case.found("INBOX", "ALL").is_empty());
+    });
+}
+
+#[test]
+fn a_full_mailbox_refuses_on_dovecot() {
+    let rule = "plugin {\n  quota_rule = *:storage=100K\n}\n";
+    a_full_mailbox_refuses(&Server::start("dovecot", &[("DOVECOT_EXTRA", rule)]));
+}
+
 /// The most memory that this process has had, in octets.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

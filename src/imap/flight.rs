@@ -97,7 +97,7 @@ impl Job {
     }
 
     /// May it be sent twice? Only what has the same outcome then. UIDs mean the same messages under one UIDVALIDITY.
-    fn is_repeatable(&self) -> bool {
+    pub fn is_repeatable(&self) -> bool {
         let known = matches!(self.request.target, Target::Mailbox { validity: Some(_), .. });
         match self.request.command {
             Command::Store { .. } | Command::Expunge(_) => known,
@@ -294,7 +294,8 @@ impl Flight {
     /// Delivers a row that tells of flags which this STORE may have changed; it stays news for all others.
     pub fn claim_stored(&mut self, uid: Uid, row: &FetchRow, octets: u64) -> bool {
         let Command::Store { uids, .. } = self.command() else { return false };
-        if row.flags.is_none() || !uids.contains(uid) {
+        // What is too much is only news: it does not undo what was stored.
+        if row.flags.is_none() || !uids.contains(uid) || octets > self.room() {
             return false;
         }
         let FetchRow { number, uid, ref flags, modseq, .. } = *row;

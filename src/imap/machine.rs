@@ -111,9 +111,9 @@ impl Machine {
         self.queue.push_front(job);
     }
 
-    /// Is a change the next that would be sent?
-    pub fn is_change_next(&self) -> bool {
-        self.queue.front().is_some_and(|job| job.request.command.is_change())
+    /// Is the next that would be sent something that must not be sent twice?
+    pub fn is_once_next(&self) -> bool {
+        self.queue.front().is_some_and(|job| !job.is_repeatable())
     }
 
     /// Does a part of a command wait for the server's `+`?

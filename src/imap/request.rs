@@ -106,17 +106,20 @@ pub enum Command {
         set: bool,
         /// The flags: atoms with or without backslash.
         flags: Vec<Box<str>>,
-        /// UNCHANGEDSINCE, RFC 7162 (only where CONDSTORE is offered).
+        /// UNCHANGEDSINCE, RFC 7162 (only where CONDSTORE is offered). After a lost connection the STORE is sent again and
+        /// MODIFIED may come of its first sending: see whether the flags are as wanted.
         unchanged_since: Option<u64>,
     },
-    /// UID COPY; `Done::code` is COPYUID where UIDPLUS is offered.
+    /// UID COPY; `Done::code` is COPYUID where UIDPLUS is offered. Its sets are empty when the server told them in a way
+    /// that leaves open which message became which. A refusal or a loss in the middle of a long set is preceded by
+    /// `Data::Status` with COPYUID of what was done.
     Copy {
         /// Of these.
         uids: UidSet,
         /// Where to.
         to: MailboxName,
     },
-    /// UID MOVE, RFC 6851 (only where it is offered); `Done::code` is COPYUID, wherever the server put it.
+    /// UID MOVE, RFC 6851 (only where it is offered); `Done::code` is COPYUID as of COPY, wherever the server put it.
     Move {
         /// Of these.
         uids: UidSet,
@@ -234,7 +237,7 @@ pub enum Answer {
 /// How an exchange ended well (NO and BAD are errors).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Response code of the tagged OK.
+    /// Response code of the tagged OK; of a change the APPENDUID, COPYUID or MODIFIED that came with or before it.
     pub code: Option<Code>,
     /// For commands with a mailbox target: what SELECT said, newest.
     pub selected: Option<super::response::Selected>,

@@ -155,7 +155,7 @@ impl Session {
     fn pump(&mut self) -> Result<()> {
         let waited = self.machine.is_busy();
         // Whether a change was made on a connection that had died in silence nobody could say: it is asked first.
-        if !waited && self.machine.is_change_next() && self.heard.elapsed() >= DOUBTFUL {
+        if !waited && self.machine.is_once_next() && self.heard.elapsed() >= DOUBTFUL {
             self.machine.push_first(Job::noop());
         }
         self.machine.pump();

@@ -123,9 +123,13 @@ impl Index {
     pub fn counts(&self) -> Option<(Opened, usize, usize)> {
         let known = self.lock();
         let opened = known.mailbox.opened().filter(|_| known.mailbox.is_complete())?;
+        let is_seen = |message: &Summary| message.flags.contains("\\Seen");
+        if known.pending.is_empty() && !self.changes.hide_deleted {
+            let unseen = known.mailbox.messages().filter(|m| !is_seen(m)).count();
+            return Some((opened, known.mailbox.len(), unseen));
+        }
         let shown = known.mailbox.messages().filter_map(|m| known.show(m, self.changes.hide_deleted));
-        let (all, unseen) =
-            shown.fold((0, 0), |(all, unseen), m| (all + 1, unseen + usize::from(!m.flags.contains("\\Seen"))));
+        let (all, unseen) = shown.fold((0, 0), |(all, unseen), m| (all + 1, unseen + usize::from(!is_seen(&m))));
         Some((opened, all, unseen))
     }
 

@@ -119,6 +119,14 @@ impl Account {
         Ok(found.into_iter().filter(|(_, messages)| !messages.is_empty()).collect())
     }
 
+    /// Where a mailbox is below the root of the mount: components joined by `/`; empty for the root itself.
+    pub fn path(&self, id: MailboxId) -> String {
+        let table = self.table();
+        let path = |id| table.mailboxes.get(id).map_or("", |mailbox| &mailbox.path);
+        let below = table.root.and_then(|root| path(id).strip_prefix(path(root)));
+        below.unwrap_or(path(id)).trim_start_matches('/').to_owned()
+    }
+
     /// The mailboxes with messages that the mount shows, parents first.
     fn mailboxes_shown(&self) -> Vec<MailboxId> {
         let table = self.table();

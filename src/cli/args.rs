@@ -59,6 +59,8 @@ pub enum Command {
     Check(Check),
     /// Print the paths of the messages that a query is about
     Search(Search),
+    /// Print the lines of messages that match a pattern; only messages that the server finds are read
+    Grep(Grep),
     /// Write an account into the config file
     Configure(Configure),
     /// Print completions for a shell
@@ -203,6 +205,32 @@ pub struct Search {
     /// Read what the server found, and leave out what does not hold the texts: for servers that find words by their stem
     #[arg(long, env = "IMAPFS_EXACT", value_parser = BoolishValueParser::new())]
     pub exact: bool,
+}
+
+/// `imapfs grep`.
+#[derive(Args, Debug)]
+pub struct Grep {
+    /// Regular expression; it is looked for in headers, bodies and attachments of a text type
+    #[arg(allow_hyphen_values = true)]
+    pub pattern: String,
+    /// Mount, mailbox (with those in it), or message
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub path: PathBuf,
+    /// Upper and lower case are the same
+    #[arg(short, long, env = "IMAPFS_IGNORE_CASE", value_parser = BoolishValueParser::new())]
+    pub ignore_case: bool,
+    /// Print only the names of files that match
+    #[arg(short = 'l', long, env = "IMAPFS_FILES", value_parser = BoolishValueParser::new())]
+    pub files: bool,
+    /// Print how many lines match, of each file that has any
+    #[arg(short, long, env = "IMAPFS_COUNT", value_parser = BoolishValueParser::new())]
+    pub count: bool,
+    /// Print line numbers
+    #[arg(short = 'n', long, env = "IMAPFS_LINE_NUMBER", value_parser = BoolishValueParser::new())]
+    pub line_number: bool,
+    /// The pattern is a text
+    #[arg(short = 'F', long, env = "IMAPFS_FIXED", value_parser = BoolishValueParser::new())]
+    pub fixed: bool,
 }
 
 /// `imapfs check`.

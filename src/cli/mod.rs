@@ -7,6 +7,8 @@ mod configure;
 pub mod exit;
 mod found;
 mod generate;
+mod grep;
+mod grep_query;
 mod log;
 mod mount;
 mod mount8;
@@ -58,6 +60,7 @@ fn run(arguments: Vec<OsString>, password: Option<SecretString>) -> Result<(), F
         Command::Umount(umount) => umount::run(&umount),
         Command::Status(status) => status::run(&status),
         Command::Check(check) => check::run(&check, &cli.global, password),
+        Command::Grep(grep) => grep::run(&grep),
         Command::Search(search) => search::run(&search),
         Command::Configure(configure) => configure::run(&configure, &cli.global),
         Command::Completions { shell } => generate::completions(shell),

@@ -16,6 +16,7 @@ mod message;
 mod object;
 mod reading;
 mod removal;
+mod search;
 mod store;
 mod transfer;
 mod upload;
@@ -119,6 +120,7 @@ pub struct Account {
     sync_flights: Flights<MailboxId, ()>,
     find_flights: Flights<(MailboxId, Uid), Arc<Summary>>,
     message_flights: Flights<(MailboxId, Uid), Arc<Message>>,
+    searches: search::Searches,
     info: info::Info,
     changing: change::Changing,
     /// Handed to each index.
@@ -159,6 +161,7 @@ impl Account {
             sync_flights: Flights::default(),
             find_flights: Flights::default(),
             message_flights: Flights::default(),
+            searches: search::Searches::default(),
             info: info::Info::default(),
             changing: change::Changing::default(),
             message_changes: index::Changes { to: message_changes, hide_deleted },

@@ -7,7 +7,7 @@ use super::{Entry, Fs, IMMUTABLE_TTL, Kind, MESSAGE_TTL};
 use crate::account::Message;
 use crate::error::{Error, Result};
 use crate::mail::envelope::Summary;
-use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
+use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node, SearchView};
 
 impl Fs {
     /// The exact attributes of a node.
@@ -36,7 +36,18 @@ impl Fs {
                 let text = self.account.status();
                 file(node, text.len() as u64, nanos(SystemTime::now()), Duration::ZERO)
             }
-            Node::MailboxView(id, MailboxView::Eml) => directory(node, nanos(self.account.changed(Some(id))?), poll),
+            Node::AccountView(AccountView::Search) => directory(node, nanos(self.account.changed(None)?), poll),
+            Node::Search(number, SearchView::Messages | SearchView::Eml) => {
+                let changed = self.account.changed(self.search(number)?.scope)?;
+                directory(node, nanos(changed), poll)
+            }
+            Node::Search(number, SearchView::Table) => {
+                let table = self.found_table(number).await?;
+                file(node, table.len() as u64, nanos(SystemTime::now()), Duration::ZERO)
+            }
+            Node::MailboxView(id, MailboxView::Eml | MailboxView::Search) => {
+                directory(node, nanos(self.account.changed(Some(id))?), poll)
+            }
             Node::MailboxView(id, MailboxView::Table) => {
                 let table = self.table(id).await?;
                 file(node, table.len() as u64, nanos(self.account.changed(Some(id))?), Duration::ZERO)

@@ -9,7 +9,7 @@ use super::local::Local;
 use super::{Bytes, Fs, Handle, Opened};
 use crate::account::Reader;
 use crate::error::{Error, Result};
-use crate::tree::node::{AccountView, Ino, MailboxId, MailboxView, Node};
+use crate::tree::node::{AccountView, Ino, MailboxId, MailboxView, Node, SearchView};
 use crate::tree::views::format_table;
 
 /// An open file.
@@ -73,6 +73,7 @@ impl Fs {
         let reader = match node {
             Node::AccountView(AccountView::Status) => Reader::text(self.account.status().as_bytes().to_vec()),
             Node::MailboxView(id, MailboxView::Table) => Reader::text(self.table(id).await?),
+            Node::Search(number, SearchView::Table) => Reader::text(self.found_table(number).await?),
             Node::Entry(id, uid, entry) => self.account.open_entry(id, uid, entry).await?,
             _ => return Err(Error::IsDirectory),
         };

@@ -69,7 +69,7 @@ impl Fs {
             },
             Node::MailboxView(id, MailboxView::Eml) | Node::Entry(id, _, EntryId::DIRECTORY) => id,
             Node::Entry(..) => return Err(refused("a part of a message cannot be changed: write message.eml")),
-            Node::MailboxView(..) | Node::AccountView(_) | Node::Local(_) => {
+            Node::MailboxView(..) | Node::AccountView(_) | Node::Search(..) | Node::Local(_) => {
                 return Err(refused("no file can be created here"));
             }
         };

@@ -47,6 +47,28 @@ pub(super) fn thread_exists(pid: u32) -> bool {
     check(unsafe { libc::kill(pid, 0) }).err().and_then(|error| error.raw_os_error()) != Some(libc::ESRCH)
 }
 
+/// Octets of an attribute that are read.
+const ATTRIBUTE_MAX: usize = 64 * 1024;
+
+/// getxattr(2); `None` when the attribute is not set, or the file system has none.
+///
+/// # Errors
+/// What the file system says.
+pub fn attribute(path: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+    let (path, name) = (c_path(path)?, CString::new(name)?);
+    let mut value = vec![0; ATTRIBUTE_MAX];
+    // SAFETY: two C strings and a buffer of the length that is given, which live until the call has returned.
+    let size = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    match check_size(size) {
+        Ok(size) => {
+            value.truncate(size);
+            Ok(Some(value))
+        }
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// mount(2).
 pub(super) fn mount(source: &str, target: &Path, kind: &str, flags: u64, data: &str) -> io::Result<()> {
     let (source, kind, data) = (CString::new(source)?, CString::new(kind)?, CString::new(data)?);

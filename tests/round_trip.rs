@@ -1,0 +1,110 @@
+//! Mail goes out of a mount as files and back in: what comes back is what went, with its dates and flags, except where
+//! a server is known to store other octets.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use common::corpus::{self, Message};
+use common::{Account, Mount, Server};
+
+/// A message as another client sees it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Seen {
+    body: Vec<u8>,
+    date: String,
+    flags: Vec<String>,
+}
+
+/// The messages of a mailbox, in any order.
+fn seen(account: &Account, mailbox: &str) -> Vec<Seen> {
+    let mut imap = account.imap();
+    imap.select(&account.wire_name(mailbox)).unwrap();
+    let answer = imap.ok("UID FETCH 1:* (UID FLAGS INTERNALDATE BODY.PEEK[])").unwrap();
+    let rows = answer.untagged.into_iter().filter(|row| row.text.contains("BODY[]"));
+    let mut seen: Vec<Seen> = rows
+        .map(|row| {
+            let between = |from: &str, to| row.text.split_once(from).unwrap().1.split(to).next().unwrap().to_owned();
+            let mut flags: Vec<String> = between("FLAGS (", ')').split(' ').map(str::to_owned).collect();
+            flags.retain(|flag| flag != "\\Recent");
+            flags.sort();
+            let date = between("INTERNALDATE \"", '"').trim().trim_start_matches('0').to_owned();
+            Seen { body: row.literals.first().cloned().unwrap_or_default(), date, flags }
+        })
+        .collect();
+    seen.sort();
+    seen
+}
+
+/// A script over the directory `$from` in a mount, `$to` in it and `$out` outside, which has to end well and in silence.
+fn runs(mount: &Mount, account: &Account, out: &Path, script: &str) {
+    let output = Command::new("bash")
+        .args(["-c", script])
+        .env("from", mount.join(account.path_name("From")))
+        .env("to", mount.join(account.path_name("To")))
+        .env("out", out)
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{script} on {}: {:?} {said}", account.server, output.status);
+}
+
+/// Fills a mailbox with odd mail; how many of it the server took.
+fn fill(account: &Account, messages: &[Message]) -> usize {
+    let mut imap = account.imap();
+    for mailbox in ["From", "To"] {
+        imap.create(&account.wire_name(mailbox)).unwrap();
+    }
+    let flags = ["\\Seen", "\\Flagged work", "", "\\Answered $Forwarded"];
+    let took = messages.iter().enumerate().filter(|(n, message)| {
+        imap.append(&account.wire_name("From"), &message.bytes, flags[n % flags.len()], Some(&message.date)).is_ok()
+    });
+    took.count()
+}
+
+fn check(server: &Server, script: &str) {
+    let mut messages = corpus::messages();
+    messages.extend(corpus::real());
+    let account = server.account();
+    let count = fill(&account, &messages);
+    let out = tempfile::tempdir().unwrap();
+    let mount = Mount::new(&account, &[]);
+    runs(&mount, &account, out.path(), script);
+    let (before, after) = (seen(&account, "From"), seen(&account, "To"));
+    println!("{script} on {}: {count} of {} messages", server.name, messages.len());
+    let mut counts: BTreeMap<&Seen, i32> = BTreeMap::new();
+    before.iter().for_each(|seen| *counts.entry(seen).or_default() += 1);
+    after.iter().for_each(|seen| *counts.entry(seen).or_default() -= 1);
+    let wrong: Vec<_> = counts.into_iter().filter(|(_, count)| *count != 0).collect();
+    for (seen, count) in &wrong {
+        let head = String::from_utf8_lossy(&seen.body[..seen.body.len().min(200)]).into_owned();
+        println!("{count} {} {:?} {} octets {head:?}", seen.date, seen.flags, seen.body.len());
+    }
+    assert!(count >= 200 && before.len() == after.len(), "{count} messages, {} and {}", before.len(), after.len());
+    assert_eq!(wrong.len(), 0);
+}
+
+#[test]
+fn cp_on_dovecot() {
+    check(Server::dovecot(), "cp -a $from/.eml/. $out/ && cp -a $out/*.eml $to/");
+}
+
+#[test]
+fn rsync_on_dovecot() {
+    check(Server::dovecot(), "rsync -a $from/.eml/ $out/ && rsync -a $out/ $to/");
+}
+
+#[test]
+fn cp_on_cyrus() {
+    check(Server::cyrus(), "cp -a $from/.eml/. $out/ && cp -a $out/*.eml $to/");
+}
+
+#[test]
+fn cp_on_courier() {
+    check(Server::courier(), "cp -a $from/.eml/. $out/ && cp -a $out/*.eml $to/");
+}

@@ -70,7 +70,8 @@ fn fill(account: &Account, messages: &[Message]) -> usize {
     took.count()
 }
 
-fn check(server: &Server, script: &str) {
+/// Goes there and back on a server; `flags`: they are to come along.
+fn check(server: &Server, script: &str, flags: bool) {
     let mut messages = corpus::messages();
     messages.extend(corpus::real());
     // What has no header at all is no message that could be put into a mailbox, though a server may have one.
@@ -80,7 +81,11 @@ fn check(server: &Server, script: &str) {
     let out = tempfile::tempdir().unwrap();
     let mount = Mount::new(&account, &[]);
     runs(&mount, &account, out.path(), script);
-    let (before, after) = (seen(&account, "From"), seen(&account, "To"));
+    let [before, after] = ["From", "To"].map(|mailbox| {
+        let mut seen = seen(&account, mailbox);
+        seen.iter_mut().filter(|_| !flags).for_each(|seen| seen.flags.clear());
+        seen
+    });
     println!("{script} on {}: {count} of {} messages", server.name, messages.len());
     let mut counts: BTreeMap<&Seen, i32> = BTreeMap::new();
     before.iter().for_each(|seen| *counts.entry(seen).or_default() += 1);
@@ -94,22 +99,40 @@ fn check(server: &Server, script: &str) {
     assert_eq!(wrong.len(), 0);
 }
 
+/// As it is of all programs that copy extended attributes.
+const CP: &str = "cp -a $from/.eml/. $out/ && cp -a $out/*.eml $to/";
+
 #[test]
-fn cp_on_dovecot() {
-    check(Server::dovecot(), "cp -a $from/.eml/. $out/ && cp -a $out/*.eml $to/");
+fn cp_takes_mail_out_of_dovecot_and_back() {
+    check(Server::dovecot(), CP, true);
 }
 
 #[test]
-fn rsync_on_dovecot() {
-    check(Server::dovecot(), "rsync -a $from/.eml/ $out/ && rsync -a $out/ $to/");
+fn cp_takes_mail_out_of_cyrus_and_back() {
+    check(Server::cyrus(), CP, true);
 }
 
 #[test]
-fn cp_on_cyrus() {
-    check(Server::cyrus(), "cp -a $from/.eml/. $out/ && cp -a $out/*.eml $to/");
+fn cp_takes_mail_out_of_courier_and_back() {
+    check(Server::courier(), CP, true);
+}
+
+/// It takes no attributes along, unless asked: flags are what new mail has.
+#[test]
+fn rsync_takes_mail_out_and_back() {
+    check(Server::dovecot(), "rsync -a $from/.eml/ $out/ && rsync -a $out/ $to/", false);
 }
 
 #[test]
-fn cp_on_courier() {
-    check(Server::courier(), "cp -a $from/.eml/. $out/ && cp -a $out/*.eml $to/");
+fn rsync_takes_flags_along_when_asked() {
+    check(Server::dovecot(), "rsync -aX $from/.eml/ $out/ && rsync -aX $out/*.eml $to/", true);
+}
+
+#[test]
+fn tar_takes_mail_out_and_back() {
+    check(
+        Server::dovecot(),
+        "tar cf $out/x.tar --xattrs -C $from/.eml . && tar xf $out/x.tar --xattrs --xattrs-include='user.*' -C $to",
+        true,
+    );
 }

@@ -173,7 +173,7 @@ impl Index {
         for event in events {
             for change in known.mailbox.apply(event) {
                 let change = if self.changes.hide_deleted { known.hidden(change) } else { change };
-                if !matches!(change, Change::Flags(_)) {
+                if told && !matches!(change, Change::Flags(_)) {
                     known.changed = SystemTime::now();
                 }
                 known.void |= change == Change::Reset;

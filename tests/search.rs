@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use common::corpus::build;
 use common::proxy::Proxy;
-use common::{Account, Mount, Server, wait_for};
+use common::{Account, Mount, Security, Server, wait_for};
 
 /// A letter, as it was meant.
 #[derive(Clone)]
@@ -414,7 +414,7 @@ fn what_is_no_query_is_told_where_it_is_wrong() {
     let account = Server::dovecot().account();
     account.imap().append("INBOX", &note("one"), "", DATE).unwrap();
     let proxy = Proxy::new(account.direct_port()).recording();
-    let mount = Mount::new(&account.through(&proxy), &["--no-compress"]);
+    let mount = Mount::new(&account.with(Security::None).through(&proxy), &["--no-compress"]);
     fs::read_dir(mount.join("INBOX")).unwrap().count();
     let search = mount.join("INBOX/.search");
     for query in ["is:blue", "(a", "a)", "\"a", "from:", "form:bob", "since:yesterday", " ", "imap:\"SEEN) (\""] {
@@ -444,7 +444,7 @@ fn no_query_is_a_command_of_its_own() {
         let account = server.account();
         account.imap().append("INBOX", &note("one"), "", DATE).unwrap();
         let proxy = Proxy::new(account.direct_port()).recording();
-        let mount = Mount::new(&account.through(&proxy), &["--no-compress"]);
+        let mount = Mount::new(&account.with(Security::None).through(&proxy), &["--no-compress"]);
         fs::read_dir(mount.join("INBOX")).unwrap().count();
         for query in [
             "\"x\\\" OR ALL\"",
@@ -478,7 +478,7 @@ fn a_result_costs_one_round_trip_more_than_a_listing() {
     let account = Server::dovecot().account();
     fill(&account, "INBOX", &letters()[..20]);
     let proxy = Proxy::new(account.direct_port());
-    let mount = Mount::new(&account.through(&proxy), &[]);
+    let mount = Mount::new(&account.with(Security::None).through(&proxy), &[]);
     fs::read_dir(mount.join("INBOX")).unwrap().count();
     proxy.set_delay(Duration::from_millis(50));
     let costs = ["subject:report", "is:unread", "from:köhler", "on:2024-03-12", "type:text budget"].map(|query| {

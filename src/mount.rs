@@ -77,6 +77,7 @@ pub struct Options {
 /// # Errors
 /// Why it could not be mounted (`Auth`, `Offline`, …); `Interrupted` by a signal before it was; `Local` for the kernel.
 pub fn run(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    fuse::return_freed_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("imapfs")

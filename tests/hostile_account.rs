@@ -20,7 +20,7 @@ type Twist = fn(&Asked<'_>, Vec<Response>) -> Reply;
 
 fn mounted(twist: Twist) -> (Scripted, Mount) {
     let server = Scripted::new(mailboxes(), twist);
-    let mount = Mount::new(&Account::at(server.port), &["--timeout", "2"]);
+    let mount = Mount::new(&Account::at(server.port), &["--read-only", "--timeout", "2"]);
     (server, mount)
 }
 
@@ -198,7 +198,7 @@ fn metadata_that_makes_no_sense_hides_no_other_message() {
 fn a_status_that_lies_is_not_believed() {
     for to in ["MESSAGES 0", "MESSAGES 4294967296", "MESSAGES 18446744073709551616", "MESSAGES -1", "X 3"] {
         let server = Scripted::new(mailboxes(), move |asked, said| with(asked, said, "STATUS", "MESSAGES 3", to));
-        let mount = Mount::new(&Account::at(server.port), &["--timeout", "2"]);
+        let mount = Mount::new(&Account::at(server.port), &["--read-only", "--timeout", "2"]);
         for _ in 0..2 {
             assert_eq!(names(&mount, "INBOX").unwrap().len(), 3, "{to}");
         }
@@ -215,7 +215,7 @@ fn a_refusal_of_any_command_is_an_errno_of_what_needs_it() {
                 true => Reply::Send(format!("{} {status} no\x1b[2J\r\n", asked.tag).into_bytes()),
                 false => Reply::Send(octets(&said)),
             });
-            let mount = Mount::new(&Account::at(server.port), &["--timeout", "2", "--connections", "2"]);
+            let mount = Mount::new(&Account::at(server.port), &["--read-only", "--timeout", "2", "--connections", "2"]);
             let (inbox, other) = (names(&mount, "INBOX"), names(&mount, "Other"));
             assert_eq!(inbox.unwrap().len(), 3, "{verb} {status}");
             assert_eq!(other.is_ok(), verb != "EXAMINE \"Other\"", "{verb} {status}");

@@ -8,6 +8,7 @@ mod flight;
 mod group;
 mod index;
 mod info;
+mod intent;
 mod later;
 mod mailbox_change;
 mod mailboxes;
@@ -45,8 +46,8 @@ use crate::mail::section::Section;
 use crate::mail::uid::Uid;
 use crate::tree::node::{EntryId, MailboxId};
 
-pub use self::change::{Deletion, Place};
 pub use self::info::Quota;
+pub use self::intent::{Deletion, Place};
 pub use self::later::Landing;
 pub use self::mailboxes::Mailbox;
 pub use self::message::Message;

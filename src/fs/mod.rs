@@ -1,6 +1,7 @@
 //! THE SYSCALLS. One file per verb; knows nodes and names, the account and no kernel.
 
 mod alias;
+mod attr;
 mod changes;
 mod commit;
 mod copying;

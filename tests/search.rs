@@ -87,7 +87,7 @@ fn letter(number: usize) -> Letter {
     let mut letter = Letter {
         from: pick(&PEOPLE, 1),
         to: pick(&PEOPLE, 2),
-        cc: if number % 3 == 0 { PEOPLE[2] } else { "" },
+        cc: if number.is_multiple_of(3) { PEOPLE[2] } else { "" },
         subject: pick(&SUBJECTS, 1),
         body: format!("{}\r\n{filler}", pick(&BODIES, 1)),
         flags: pick(&FLAGS, 3),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::proxy::Proxy;
-use common::{Mount, Server, corpus};
+use common::{Mount, Security, Server, corpus};
 
 const DATE: Option<&str> = Some("05-Mar-2024 10:00:00 +0000");
 
@@ -216,7 +216,7 @@ fn grep_reads_only_what_can_match() {
         imap.append("INBOX", &note("letter", &body), "", DATE).unwrap();
     }
     let proxy = Proxy::new(account.direct_port());
-    let mount = Mount::new(&account.through(&proxy), &[]);
+    let mount = Mount::new(&account.with(Security::None).through(&proxy), &["--no-compress"]);
     let inbox = mount.join("INBOX");
     let inbox = inbox.to_str().unwrap();
     let cost = |pattern: &str| {

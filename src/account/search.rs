@@ -106,9 +106,20 @@ impl Account {
     /// The same for all mailboxes that are shown, each with its messages; those that may not be read are left out.
     pub async fn search_all(self: &Arc<Self>, query: &Arc<Query>) -> Result<Vec<(MailboxId, Vec<Arc<Summary>>)>> {
         self.refresh_mailboxes().await?;
+        match self.search_each(query).await {
+            // A mailbox went away meanwhile, or is another one under its name now.
+            Err(Error::NotFound | Error::Stale) => {
+                self.list().await?;
+                self.search_each(query).await
+            }
+            found => found,
+        }
+    }
+
+    async fn search_each(self: &Arc<Self>, query: &Arc<Query>) -> Result<Vec<(MailboxId, Vec<Arc<Summary>>)>> {
         let each = stream::iter(self.mailboxes_shown()).map(|id| async move {
             match self.search(id, query).await {
-                Err(error @ (Error::Denied(_) | Error::NotFound | Error::Stale)) => {
+                Err(error @ Error::Denied(_)) => {
                     info!(mailbox = id.0, %error, "a mailbox is left out of a search");
                     Ok((id, Vec::new()))
                 }

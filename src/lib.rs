@@ -76,7 +76,8 @@
 //!   is sent behind it until it has been answered. It is sent twice only when it cannot have been carried out, or when
 //!   twice is as good as once; otherwise a lost connection is `Error::Uncertain`. No bare EXPUNGE and no CLOSE exist.
 //! * Invariant: a name depends on nothing that can change, and a message is found from the UID in its name alone.
-//! * Deliberately absent: a table of inodes, lookup counts, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
+//! * Deliberately absent: MULTISEARCH (no server in wide use has it), SEARCH=FUZZY (a search means the same everywhere),
+//!   a table of inodes, lookup counts, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
 //!   BINARY (its sizes are wrong on servers in wide use), a disk cache (not built yet).
 //!
 //! # Words

@@ -44,7 +44,8 @@ impl Slow {
     }
 
     fn fetches(&self) -> Vec<String> {
-        let sent = self.proxy.transcript().into_iter().filter(|line| line.dir == Dir::Up && line.text.contains("FETCH"));
+        let sent =
+            self.proxy.transcript().into_iter().filter(|line| line.dir == Dir::Up && line.text.contains("FETCH"));
         sent.map(|line| line.text).collect()
     }
 }
@@ -81,7 +82,12 @@ fn run(program: &str, args: &[&str], dir: &Path) {
 fn check(what: &str, slow: &Slow, most: (u64, u64), work: impl FnOnce(&Path)) {
     let stats = slow.cost(work);
     let (trips, bytes) = (stats.round_trips, stats.bytes_down);
-    println!("{what}: {trips} round trips of {}, {bytes} bytes of {}, {} fetches", most.0, most.1, slow.fetches().len());
+    println!(
+        "{what}: {trips} round trips of {}, {bytes} bytes of {}, {} fetches",
+        most.0,
+        most.1,
+        slow.fetches().len()
+    );
     if std::env::var_os("SHOW").is_some() {
         slow.fetches().iter().for_each(|line| println!("    {line}"));
     }
@@ -112,4 +118,40 @@ fn copies_of_all_messages() {
     check("cp -r", &slow, (40, with_all(slow.octets)), |dir| {
         run("cp", &["-r", ".", to.path().to_str().unwrap()], dir);
     });
+}
+
+#[test]
+fn rg_in_several_threads() {
+    let slow = Slow::new(&Server::dovecot().account());
+    check("rg -l", &slow, (40, with_all(slow.octets)), |dir| run("rg", &["-l", "needle"], dir));
+}
+
+#[test]
+fn tar_of_all_messages() {
+    let slow = Slow::new(&Server::dovecot().account());
+    // To /dev/null it would not read.
+    let to = tempfile::NamedTempFile::new().unwrap();
+    check("tar", &slow, (40, with_all(slow.octets)), |dir| {
+        run("tar", &["-cf", to.path().to_str().unwrap(), "."], dir);
+    });
+}
+
+#[test]
+fn sizes_of_all_files() {
+    let slow = Slow::new(&Server::dovecot().account());
+    check("ls -lR", &slow, (40, with_all(slow.octets)), |dir| run("ls", &["-lR"], dir));
+}
+
+#[test]
+fn texts_by_a_glob() {
+    let slow = Slow::new(&Server::dovecot().account());
+    check("cat */body.txt", &slow, (40, with_all(slow.octets)), |dir| {
+        run("sh", &["-c", "cat */body.txt >/dev/null"], dir)
+    });
+}
+
+#[test]
+fn messages_as_they_are() {
+    let slow = Slow::new(&Server::dovecot().account());
+    check("grep .eml", &slow, (40, with_all(slow.octets)), |dir| run("grep", &["-r", "needle", ".eml"], dir));
 }

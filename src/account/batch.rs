@@ -14,6 +14,8 @@ use super::object::{Locator, Object};
 use super::walk::Coming;
 use crate::imap::response::{Data, FetchRow};
 use crate::imap::{Answer, Class, Command, FetchItem};
+use crate::mail::part::Encoding;
+use crate::mail::range::BLOCK;
 use crate::mail::section::Section;
 use crate::mail::uid::{Uid, UidSet};
 use crate::mail::walk::{MAX_OBJECT, Wants};
@@ -21,6 +23,9 @@ use crate::tree::node::EntryId;
 
 /// Parts and messages up to this size, encoded, come whole, with others.
 const SMALL: u64 = 64 * 1024;
+
+/// The same of parts of which only the size is wanted: the two ends of a larger one are less.
+const ENDS: u64 = 2 * BLOCK;
 
 /// Octets of a BODYSTRUCTURE, and of a header, as a batch counts with them.
 const STRUCTURE: u64 = 16 * 1024;
@@ -133,12 +138,15 @@ impl Account {
             }
         }
         for part in message.parts(&self.content) {
-            let is_read = wants.intersects(Wants::PARTS | Wants::THROUGH);
+            let octets = part.object.length().octets();
+            let is_read =
+                wants.intersects(Wants::PARTS | Wants::THROUGH) || wants.intersects(Wants::SMALL) && octets <= SMALL;
             if !is_read && (!wants.intersects(Wants::SIZES) || message.known_size(part.entry).is_some()) {
                 continue;
             }
-            let octets = part.object.length().octets();
-            if octets > SMALL {
+            // The sizes of others cannot be seen at their ends.
+            let has_ends = matches!(part.encoding, Encoding::Identity | Encoding::Base64);
+            if octets > if is_read || !has_ends { SMALL } else { ENDS } {
                 self.reading.prefetch(&self.content, &part, wants);
             } else if !self.content.holds(&part.object) {
                 load.octets += octets;

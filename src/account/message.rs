@@ -195,22 +195,27 @@ impl Message {
         self.entries.get(id).is_some_and(|entry| matches!(entry.content, Headers(_) | Text { .. }))
     }
 
-    /// The size of a file is asked for, or it is read. Who did so with all files that are listed wants that of whatever
-    /// a message has: what he will want of the next ones.
+    /// The size of a file is asked for, or it is read: what is wanted, and what that tells of who does so.
     pub fn touch(&self, id: EntryId, read: bool) -> Wants {
         let mut state = self.lock();
         let known = state.touched.entry(id).or_default();
         *known |= read;
         let files = || self.entries.iter().filter(|e| e.listed && !e.content.is_directory());
-        let all_read = read && files().all(|e| state.touched.get(&e.id) == Some(&true));
-        let all = files().all(|e| state.touched.contains_key(&e.id));
+        let has_parts = files().any(|e| !self.is_text(e.id));
+        let all_read = files().all(|e| state.touched.get(&e.id) == Some(&true));
+        let all_sizes = files().all(|e| state.touched.contains_key(&e.id));
         let own = match (self.is_text(id), read) {
             (true, _) => Wants::TEXTS,
             (false, true) => Wants::PARTS,
             (false, false) => Wants::SIZES,
         };
-        let more = [(all, Wants::SIZES), (all_read, Wants::PARTS)].into_iter().filter(|(is, _)| *is);
-        more.fold(Wants::STRUCTURE | own, |wants, (_, more)| wants | more)
+        let told = match () {
+            () if has_parts => Wants::HAS_PARTS,
+            () if all_read => Wants::ALL_READ,
+            () if all_sizes => Wants::ALL_SIZES,
+            () => Wants::default(),
+        };
+        Wants::STRUCTURE | own | told
     }
 
     /// The files that are neither header nor text and sections of their own on the server, and the attached messages: what

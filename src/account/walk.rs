@@ -96,9 +96,6 @@ impl Drop for Coming {
     }
 }
 
-/// What brings a part, or its size.
-const PART: Wants = Wants::SIZES.or(Wants::PARTS);
-
 impl Account {
     /// Somebody asks for this of a message: what he will want next is fetched from now on.
     pub(super) fn look_ahead(self: &Arc<Self>, (mailbox, uid): Id, wants: Wants) {
@@ -116,7 +113,7 @@ impl Account {
 
     /// Waits for what of an entry is on its way.
     pub(super) async fn expect_entry(&self, message: &Message, entry: EntryId) {
-        let wants = if message.is_text(entry) { Wants::TEXTS } else { PART };
+        let wants = if message.is_text(entry) { Wants::TEXTS } else { Wants::OF_PARTS };
         self.arrivals.wait((message.mailbox, message.summary.uid), wants).await;
     }
 

@@ -4,9 +4,10 @@
 //!    up or down. Three in a row make a walk; two, when the first of them is at an end of the mailbox. Whoever asks here
 //!    and there never gets anything fetched.
 //! 2. What was wanted of one of the last messages is fetched of the next ones: `find` wants structures, `rg` texts, `cp -r` all.
-//! 3. Batches double while the walk goes on, and one batch at least is ahead; structures are ahead of contents, for what
+//! 3. Batches grow while the walk goes on as fast as it is fed, and one batch at least is ahead; structures are ahead of contents, for what
 //!    there is to fetch only they tell.
-//! 4. Nothing is fetched unless somebody asks: who stops walking costs what was ahead of him, at most [`BUDGET`].
+//! 4. A guess that a walker wants attachments, after messages that had none, ends with the first that he passes by.
+//! 5. Nothing is fetched unless somebody asks: who stops walking costs what was ahead of him, at most [`BUDGET`].
 
 use std::collections::VecDeque;
 use std::ops::BitOr;
@@ -25,6 +26,12 @@ const RUN_FROM_END: u32 = 2;
 const FIRST: usize = 8;
 const MAX: usize = 256;
 
+/// Each batch is so many times the one before.
+const GROWTH: usize = 2;
+
+/// Who takes so long from one thing to the next is not waiting for us: his batches do not grow.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// Structures that are ahead, as a multiple of the batch, and at most. The caller keeps about twice as many.
 const STRUCTURES: usize = 4;
 const MAX_STRUCTURES: usize = 1024;
@@ -35,15 +42,16 @@ pub const BUDGET: u64 = 8 << 20;
 /// What is fetched ahead of one part or message at the most: from there on its own reader is followed.
 pub const MAX_OBJECT: u64 = 4 << 20;
 
-/// What a message counts for of which texts are wanted, and of which parts are begun, octets at the most.
+/// What a message counts for of which texts are wanted, small parts as well, and large ones begun, octets at the most.
 const TEXTS_COST: u64 = 16 << 10;
+const SMALL_COST: u64 = 64 << 10;
 const HEADS_COST: u64 = 256 << 10;
 
 /// What was wanted of a message is fetched of so many further ones: not every message has an attachment.
 const LASTS: u32 = 32;
 
 /// Kinds of things that may be wanted: the bits of [`Wants`].
-const KINDS: usize = 6;
+const KINDS: usize = 10;
 
 /// A walker may leave out so many messages: those that the kernel knows.
 const GAP: usize = 4;
@@ -61,9 +69,9 @@ const CANDIDATES: usize = 4;
 /// Mailboxes with more messages are not followed by date: the order must be kept for it.
 const MAX_DATED: usize = 100_000;
 
-/// What is wanted of a message: a set.
+/// What is wanted of a message, and what that tells of the next ones: a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wants(u8);
+pub struct Wants(u16);
 
 impl Wants {
     /// How it is built.
@@ -78,10 +86,20 @@ impl Wants {
     pub const THROUGH: Self = Self(16);
     /// The message as it is.
     pub const WHOLE: Self = Self(32);
+    /// The octets of its other parts, only those that are small.
+    pub const SMALL: Self = Self(64);
+    /// Not a want: it has other parts.
+    pub const HAS_PARTS: Self = Self(128);
+    /// Not a want: it has no other parts, and the sizes of all that it has were asked for.
+    pub const ALL_SIZES: Self = Self(256);
+    /// Not a want: it has no other parts, and all that it has was read.
+    pub const ALL_READ: Self = Self(512);
+    /// What brings parts, or tells of them.
+    pub const OF_PARTS: Self = Self(4 | 8 | 16 | 64);
 
-    /// Both, for constants.
-    pub const fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    /// What is to be fetched.
+    fn fetched(self) -> Self {
+        self.without(Self::HAS_PARTS | Self::ALL_SIZES | Self::ALL_READ)
     }
 
     /// Is all of `other` in it?
@@ -110,6 +128,8 @@ impl Wants {
             size.min(MAX_OBJECT)
         } else if self.intersects(Self::PARTS) {
             size.min(HEADS_COST)
+        } else if self.intersects(Self::SMALL) {
+            size.min(SMALL_COST)
         } else if self.intersects(Self::TEXTS | Self::SIZES) {
             size.min(TEXTS_COST)
         } else {
@@ -122,7 +142,7 @@ impl BitOr for Wants {
     type Output = Self;
 
     fn bitor(self, other: Self) -> Self {
-        self.or(other)
+        Self(self.0 | other.0)
     }
 }
 
@@ -172,10 +192,13 @@ struct Walker {
     wants: Wants,
     /// Of which message, by number, each thing was wanted last; 0 for none.
     wanted: [u32; KINDS],
+    /// The last message whose other parts nobody asked for; 0 for none.
+    refused: u32,
     behind: VecDeque<Uid>,
     ahead: VecDeque<Ahead>,
     batch: usize,
     last: Duration,
+    is_slow: bool,
 }
 
 impl Walker {
@@ -187,11 +210,22 @@ impl Walker {
     fn next_wants(&self) -> Wants {
         let is_wanted = |last: u32| last > 0 && last + LASTS >= self.run;
         let kinds = (0..KINDS).filter(|kind| is_wanted(self.wanted[*kind]));
-        kinds.fold(Wants::default(), |all, kind| all | Wants(1 << kind))
+        let wants = kinds.fold(Wants::default(), |all, kind| all | Wants(1 << kind));
+        // Who asks for all there is of messages without other parts will ask for those, unless he passed by some.
+        let may_guess = !is_wanted(self.refused);
+        let guess = match () {
+            () if may_guess && wants.intersects(Wants::ALL_READ) => Wants::SIZES | Wants::SMALL,
+            () if may_guess && wants.intersects(Wants::ALL_SIZES) => Wants::SIZES,
+            () => Wants::default(),
+        };
+        wants.fetched() | guess
     }
 
     fn want(&mut self, wants: Wants) {
         self.wants = self.wants | wants;
+        if wants.intersects(Wants::OF_PARTS) {
+            self.refused = 0;
+        }
         for kind in (0..KINDS).filter(|kind| wants.intersects(Wants(1 << kind))) {
             self.wanted[kind] = self.run;
         }
@@ -203,6 +237,9 @@ impl Walker {
         self.behind.extend(self.ahead.drain(..passed).map(|a| a.uid).filter(|passed| *passed != uid));
         self.behind.drain(..self.behind.len().saturating_sub(BEHIND));
         self.at = uid;
+        if self.wants.intersects(Wants::HAS_PARTS) && !self.wants.intersects(Wants::OF_PARTS) {
+            self.refused = self.run;
+        }
         self.run = self.run.saturating_add(1);
         self.wants = Wants::default();
     }
@@ -232,6 +269,7 @@ impl Walks {
         self.walkers.retain(|w| now.saturating_sub(w.last) < LEFT);
         let at = self.follow(mailbox, uid).unwrap_or_else(|| self.begin(mailbox, uid));
         let walker = &mut self.walkers[at];
+        walker.is_slow = walker.run > 1 && now.saturating_sub(walker.last) > SLOW;
         walker.last = now;
         if walker.wants.contains(wants) {
             return Vec::new();
@@ -282,10 +320,12 @@ impl Walks {
             run: 1,
             wants: Wants::default(),
             wanted: [0; KINDS],
+            refused: 0,
             behind: VecDeque::new(),
             ahead: VecDeque::new(),
             batch: 0,
             last: Duration::ZERO,
+            is_slow: false,
         });
         self.walkers.len() - 1
     }
@@ -338,7 +378,11 @@ impl Walks {
         if walker.batch > 0 && ready >= walker.batch {
             return Vec::new();
         }
-        let batch = if walker.batch == 0 { FIRST } else { (walker.batch * 2).min(MAX) };
+        let batch = match walker.batch {
+            0 => FIRST,
+            same if walker.is_slow => same,
+            last => (last * GROWTH).min(MAX),
+        };
         let wants_structure = wants.intersects(Wants::STRUCTURE);
         let reach = if wants_structure { (ready + batch * STRUCTURES).min(MAX_STRUCTURES) } else { ready + batch };
         let end = walker.ahead.back().map_or(walker.at, |a| a.uid);

@@ -112,7 +112,8 @@ impl Account {
     }
 
     /// What of a message is neither here nor on its way; that of large parts is on its way then.
-    async fn load(self: &Arc<Self>, index: &Index, wants: Wants, coming: Coming) -> Option<Load> {
+    async fn load(self: &Arc<Self>, index: &Index, wants: Wants, mut coming: Coming) -> Option<Load> {
+        coming.earlier().await;
         let summary = index.get(coming.uid)?;
         let id = (index.id, coming.uid);
         let whole = self.whole(index.id, &summary).ok()?;

@@ -38,6 +38,8 @@ struct Table {
 pub struct Coming {
     /// The message.
     pub uid: Uid,
+    /// What brings some of it already: it is looked at when that has ended.
+    earlier: Vec<Arrival>,
     id: Id,
     number: u64,
     table: Arc<Mutex<Table>>,
@@ -66,8 +68,10 @@ impl Arrivals {
         table.next += 1;
         let number = table.next;
         let (end, arrival) = oneshot::channel();
-        table.messages.entry(id).or_default().push((number, wants, arrival.shared()));
-        Some(Coming { uid: id.1, id, number, table: Arc::clone(&self.coming), _end: end })
+        let coming = table.messages.entry(id).or_default();
+        let earlier = coming.iter().filter(|(_, has, _)| has.intersects(wants)).map(|(.., a)| a.clone()).collect();
+        coming.push((number, wants, arrival.shared()));
+        Some(Coming { uid: id.1, earlier, id, number, table: Arc::clone(&self.coming), _end: end })
     }
 
     /// Waits for what of this is on its way. It may turn out not to come.
@@ -79,6 +83,16 @@ impl Arrivals {
         };
         for arrival in arrivals {
             // It ended: in any case who waits looks for himself.
+            let _ = arrival.await;
+        }
+    }
+}
+
+impl Coming {
+    /// Waits for what brings some of it already.
+    pub async fn earlier(&mut self) {
+        for arrival in self.earlier.drain(..) {
+            // However it ended: what it brought is seen then.
             let _ = arrival.await;
         }
     }
@@ -104,8 +118,10 @@ impl Account {
             let is_structure = fetch.wants == Wants::STRUCTURE;
             let wanted = fetch.uids.into_iter().map(|uid| (mailbox, uid));
             let missing = wanted.filter(|id| !is_structure || !self.messages.contains(id));
-            let coming: Vec<Coming> = missing.filter_map(|id| self.arrivals.expect(id, fetch.wants)).collect();
-            if !coming.is_empty() {
+            let coming = missing.filter_map(|id| self.arrivals.expect(id, fetch.wants));
+            // Those that are waited for hold up no others.
+            let (at_once, later): (Vec<Coming>, Vec<Coming>) = coming.partition(|coming| coming.earlier.is_empty());
+            for coming in [at_once, later].into_iter().filter(|coming| !coming.is_empty()) {
                 tokio::spawn(Arc::clone(self).bring(Arc::clone(&index), fetch.wants, coming));
             }
         }

@@ -155,3 +155,27 @@ fn messages_as_they_are() {
     let slow = Slow::new(&Server::dovecot().account());
     check("grep .eml", &slow, (40, with_all(slow.octets)), |dir| run("grep", &["-r", "needle", ".eml"], dir));
 }
+
+/// Who opens a message here and one there gets nothing that he did not ask for.
+#[test]
+fn messages_here_and_there() {
+    let slow = Slow::new(&Server::dovecot().account());
+    let names: Vec<_> = fs::read_dir(slow.mount.join("INBOX")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let texts: Vec<_> = (0..20).map(|n| names[(n * 77 + 30) % MESSAGES].join("body.txt")).collect();
+    check("here and there", &slow, (2 * 20, 160_000), |_| {
+        texts.iter().for_each(|text| assert!(!fs::read(text).unwrap().is_empty()));
+    });
+    assert_eq!(slow.fetches().len(), 2 * texts.len());
+}
+
+/// Two programs at once: each is followed, and what both read comes once.
+#[test]
+fn two_at_once() {
+    let slow = Slow::new(&Server::dovecot().account());
+    check("grep -r and tac", &slow, (60, with_all(slow.octets)), |dir| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| run("grep", &["-r", "needle"], dir));
+            run("sh", &["-c", "ls -r | while read name; do cat $name/*; done >/dev/null"], dir);
+        });
+    });
+}

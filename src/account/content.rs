@@ -239,6 +239,8 @@ impl Content {
         let mut work = Box::pin(async move {
             let start = range.start;
             let octets = fetch_piece(&client, &object, range, class, &ends_are_right).await?;
+            // A small one is a slice of what was read at once from the connection, and would keep all of that.
+            let octets = if octets.len() as u64 <= BULK { Bytes::copy_from_slice(&octets) } else { octets };
             let piece = Piece { start, octets };
             keep(&cache, &object, &piece);
             Ok(piece)

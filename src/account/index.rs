@@ -1,5 +1,6 @@
 //! The messages of one mailbox, kept in step with the server: asks what may have changed, applies what it hears.
 
+mod found;
 mod own;
 mod rows;
 
@@ -79,6 +80,8 @@ struct Known {
     changed: SystemTime,
     /// Another UIDVALIDITY was seen.
     void: bool,
+    /// See [`Index::generation`].
+    generation: u64,
     /// What is queued for messages and not done yet.
     pending: HashMap<Uid, Pending>,
     /// PERMANENTFLAGS, and whether it can only be read, as the newest SELECT told.
@@ -97,6 +100,7 @@ impl Index {
             flags_checked: None,
             changed: SystemTime::now(),
             void: false,
+            generation: 0,
             pending: HashMap::new(),
             access: None,
             next: None,
@@ -182,6 +186,8 @@ impl Index {
                     known.changed = SystemTime::now();
                 }
                 known.void |= change == Change::Reset;
+                // What is learnt of a message before the first listing has not changed.
+                known.generation += u64::from(told || !matches!(change, Change::Arrived(_)));
                 if told && change != Change::Reset {
                     self.changes.tell(self.id, change);
                 }

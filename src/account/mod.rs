@@ -9,6 +9,7 @@ mod flight;
 mod group;
 mod index;
 mod info;
+mod intent;
 mod later;
 mod mailbox_change;
 mod mailboxes;
@@ -16,6 +17,7 @@ mod message;
 mod object;
 mod reading;
 mod removal;
+mod search;
 mod store;
 mod transfer;
 mod upload;
@@ -47,8 +49,8 @@ use crate::mail::uid::Uid;
 use crate::mail::walk::Wants;
 use crate::tree::node::{EntryId, MailboxId};
 
-pub use self::change::{Deletion, Place};
 pub use self::info::Quota;
+pub use self::intent::{Deletion, Place};
 pub use self::later::Landing;
 pub use self::mailboxes::Mailbox;
 pub use self::message::Message;
@@ -122,6 +124,7 @@ pub struct Account {
     find_flights: Flights<(MailboxId, Uid), Arc<Summary>>,
     message_flights: Flights<(MailboxId, Uid), Arc<Message>>,
     arrivals: walk::Arrivals,
+    searches: search::Searches,
     info: info::Info,
     changing: change::Changing,
     /// Handed to each index.
@@ -163,6 +166,7 @@ impl Account {
             find_flights: Flights::default(),
             message_flights: Flights::default(),
             arrivals: walk::Arrivals::default(),
+            searches: search::Searches::default(),
             info: info::Info::default(),
             changing: change::Changing::default(),
             message_changes: index::Changes { to: message_changes, hide_deleted },

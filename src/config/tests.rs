@@ -30,6 +30,8 @@ fn an_account_has_all_its_settings() {
         umask = "027"
         password.command = "pass show work"
         password.file = "/etc/secret"
+        searches.unread = "is:unread -tag:$Junk"
+        searches."big mail" = "larger:10M"
 
         [accounts."me@home"]
         host = "h"
@@ -46,6 +48,8 @@ fn an_account_has_all_its_settings() {
     assert_eq!((work.compress, work.read_only, work.names), (Some(false), Some(true), Some(Names::Uid)));
     assert_eq!(work.tls_ca.as_deref(), Some(Path::new("/etc/imapfs/ca.pem")));
     assert_eq!(work.password.file.as_deref(), Some(Path::new("/etc/secret")));
+    assert_eq!(work.searches["unread"].to_string(), "is:unread -tag:$Junk");
+    assert_eq!(work.searches["big mail"].to_string(), "larger:10M");
     let home = &config.accounts["me@home"];
     assert_eq!(home.password.value.as_ref().unwrap().expose_secret(), "hunter2");
     assert_eq!(home.token.command.as_deref(), Some("oama access me"));

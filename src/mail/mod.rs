@@ -10,6 +10,7 @@ pub mod mailbox;
 pub mod mailbox_name;
 pub mod mime;
 pub mod part;
+pub mod query;
 pub mod range;
 pub mod section;
 pub mod text;

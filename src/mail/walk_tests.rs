@@ -79,7 +79,7 @@ fn find(_: u32) -> Vec<Wants> {
 
 /// Every fourth message has an attachment.
 fn has_parts(number: u32) -> bool {
-    number % 4 == 0
+    number.is_multiple_of(4)
 }
 
 fn of_texts(number: u32, all: Wants) -> Wants {
@@ -145,7 +145,7 @@ fn who_lists_names_only_or_asks_here_and_there_gets_nothing() {
         at
     });
     for each in [find, reads_all, reads_messages] {
-        let seen = play(&mailbox(2000, 5000, i64::from), program(random.clone().take(150), each));
+        let seen = play(&mailbox(2000, 5000, i64::from), program(random.take(150), each));
         assert!(seen.fetches.is_empty(), "{:?}", seen.fetches);
     }
 }
@@ -220,7 +220,7 @@ fn large_messages_are_fetched_within_a_budget() {
             ahead.extend(fetches.into_iter().flat_map(|fetch| fetch.uids));
             let octets = ahead.len() as u64 * size.min(MAX_OBJECT);
             assert!(octets <= BUDGET, "{size}: {octets} octets ahead");
-            assert!(number < 5 || number > 490 || octets > 0, "{size}: nothing ahead at {number}");
+            assert!(!(5..=490).contains(&number) || octets > 0, "{size}: nothing ahead at {number}");
         }
     }
 }

@@ -93,6 +93,7 @@ impl Index {
     /// Flags are to be set and cleared: they show at once.
     pub fn queue_flags(&self, uid: Uid, set: &Flags, clear: &Flags) {
         let mut known = self.lock();
+        known.generation += 1;
         let pending = known.pending.entry(uid).or_default();
         pending.changes += 1;
         pending.set = pending.set.without(clear).with(set);

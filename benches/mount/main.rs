@@ -153,20 +153,13 @@ fn measure(account: &Account, rtt: u64, options: &Options, rows: &mut Vec<Row>) 
         let done = mount.unmount();
         expect(done, || "did not end well".to_owned()).map(|_| format!("peak memory {memory} MiB"))
     });
-    let walks = rows.len();
-    measure_walks(&proxy, &account, options, structures, bodies, rows);
-    rows[walks..].iter_mut().for_each(|row| row.rtt = rtt);
+    rows.extend(measure_walks(&proxy, &account, rtt, options, [structures, bodies]));
 }
 
 /// What walks through 200 messages costs, each in a mount of its own, which knows nothing but the list of them.
-fn measure_walks(
-    proxy: &Proxy,
-    account: &Account,
-    options: &Options,
-    structures: Cost,
-    bodies: Cost,
-    rows: &mut Vec<Row>,
-) {
+fn measure_walks(proxy: &Proxy, account: &Account, rtt: u64, options: &Options, bare: [Cost; 2]) -> Vec<Row> {
+    let [structures, bodies] = bare;
+    let mut rows = Vec::new();
     let to = tempfile::tempdir().unwrap();
     let copy = to.path().join("copy");
     let walks: [(&'static str, &str, Vec<&str>, Cost); 5] = [
@@ -200,8 +193,9 @@ fn measure_walks(
         };
         let note = if found >= wanted { String::new() } else { format!("FAILED: {found} instead of {wanted}") };
         let mount = Cost { time, bytes: stats.bytes_down };
-        rows.push(Row { step, rtt: 0, mount, round_trips: stats.round_trips, bare: Some(bare), note });
+        rows.push(Row { step, rtt, mount, round_trips: stats.round_trips, bare: Some(bare), note });
     }
+    rows
 }
 
 fn expect(right: bool, otherwise: impl FnOnce() -> String) -> Result<String, String> {

@@ -24,6 +24,7 @@ use crate::mail::flag::Flags;
 use crate::mail::mailbox::{Change, Event, Mailbox, Opened, Step};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
+use crate::mail::walk::{Fetch, Walks, Wants};
 use crate::tree::node::MailboxId;
 
 /// Messages of one mailbox at the most: what a hostile server can make us keep.
@@ -87,6 +88,7 @@ struct Known {
     access: Option<(Option<Flags>, bool)>,
     /// New messages have a UID from this one on, as was known then.
     next: Option<(Instant, u32)>,
+    walks: Walks,
 }
 
 impl Index {
@@ -102,6 +104,7 @@ impl Index {
             pending: HashMap::new(),
             access: None,
             next: None,
+            walks: Walks::default(),
         };
         Self { id, name: SharedName::new(name), known: Mutex::new(known), changes }
     }
@@ -120,6 +123,12 @@ impl Index {
     pub fn get(&self, uid: Uid) -> Option<Arc<Summary>> {
         let known = self.lock();
         known.mailbox.get(uid).map(|m| known.with_pending(m))
+    }
+
+    /// Somebody wants this of a message; `now` is a time since any fixed one. What to fetch ahead of him.
+    pub fn walk(&self, now: Duration, uid: Uid, wants: Wants) -> Vec<Fetch> {
+        let Known { mailbox, walks, .. } = &mut *self.lock();
+        walks.ask(now, mailbox, uid, wants)
     }
 
     /// What SELECT told last, and how many messages are shown, how many of them not `\Seen`; `None` before the first

@@ -16,3 +16,4 @@ pub mod section;
 pub mod text;
 pub mod transfer;
 pub mod uid;
+pub mod walk;

@@ -4,6 +4,7 @@ mod cache;
 mod change;
 mod content;
 mod doubt;
+mod figures;
 mod flight;
 mod group;
 mod index;
@@ -120,6 +121,7 @@ pub struct Account {
     find_flights: Flights<(MailboxId, Uid), Arc<Summary>>,
     message_flights: Flights<(MailboxId, Uid), Arc<Message>>,
     info: info::Info,
+    figures: figures::Figures,
     changing: change::Changing,
     watch: watch::Watch,
     /// Handed to each index.
@@ -163,6 +165,7 @@ impl Account {
             find_flights: Flights::default(),
             message_flights: Flights::default(),
             info: info::Info::default(),
+            figures: figures::Figures::default(),
             changing: change::Changing::default(),
             watch: watch::Watch::default(),
             message_changes: index::Changes { to: message_changes, hide_deleted },

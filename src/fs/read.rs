@@ -54,6 +54,7 @@ impl Fs {
         let node = self.node(ino)?;
         let reader = match node {
             Node::AccountView(AccountView::Status) => Reader::text(self.account.status().as_bytes().to_vec()),
+            Node::AccountView(AccountView::Metrics) => Reader::text(self.account.metrics().as_bytes().to_vec()),
             Node::MailboxView(id, MailboxView::Table) => Reader::text(self.table(id).await?),
             Node::Entry(id, uid, entry) => self.account.open_entry(id, uid, entry).await?,
             _ => return Err(Error::IsDirectory),

@@ -37,7 +37,7 @@ impl Content {
             Content::Mailbox { names, messages, .. } => names.len() + messages.len(),
             Content::Eml { messages, .. } => messages.len(),
             Content::Message { entries, .. } => entries.len(),
-            Content::Control => 1,
+            Content::Control => AccountView::CONTROL.len(),
         }
     }
 }
@@ -164,7 +164,7 @@ impl Fs {
                 (info.name.to_string(), self.part_entry(message, info.id)?)
             }
             Content::Control => {
-                let view = AccountView::Status;
+                let view = *AccountView::CONTROL.get(at).ok_or(Error::NotFound)?;
                 (view.name().to_owned(), self.entry(Node::AccountView(view)).await?)
             }
         })

@@ -41,6 +41,8 @@ pub enum AccountView {
     Control,
     /// `.imapfs/status`
     Status,
+    /// `.imapfs/metrics`
+    Metrics,
 }
 
 /// Views of one mailbox.
@@ -81,6 +83,7 @@ impl Node {
             Node::Root => (0, 0, 1),
             Node::AccountView(AccountView::Control) => (0, 0, 2),
             Node::AccountView(AccountView::Status) => (0, 0, 3),
+            Node::AccountView(AccountView::Metrics) => (0, 0, 4),
             Node::Mailbox(mailbox) => (mailbox.0, 0, 0),
             Node::MailboxView(mailbox, MailboxView::Eml) => (mailbox.0, 0, 1),
             Node::MailboxView(mailbox, MailboxView::Table) => (mailbox.0, 0, 2),
@@ -99,6 +102,7 @@ impl Node {
             (0, None, 1) => Some(Node::Root),
             (0, None, 2) => Some(Node::AccountView(AccountView::Control)),
             (0, None, 3) => Some(Node::AccountView(AccountView::Status)),
+            (0, None, 4) => Some(Node::AccountView(AccountView::Metrics)),
             (0, Some(number), 0) => NonZeroU32::new(number.get()).map(Node::Local),
             (0, _, _) => None,
             (mailbox, None, 0) => Some(Node::Mailbox(MailboxId(mailbox))),

@@ -16,11 +16,15 @@ const EML: &str = ".eml";
 const TABLE_HEADER: &str = "uid\tdate\tfrom\tsubject\tflags\tsize\tname\n";
 
 impl AccountView {
+    /// What is in `.imapfs/`.
+    pub const CONTROL: [Self; 2] = [Self::Metrics, Self::Status];
+
     /// Its name: `.imapfs` in the root, the others in there.
     pub fn name(self) -> &'static str {
         match self {
             AccountView::Control => ".imapfs",
             AccountView::Status => "status",
+            AccountView::Metrics => "metrics",
         }
     }
 
@@ -31,7 +35,7 @@ impl AccountView {
 
     /// The view of this name in `.imapfs/`.
     pub fn in_control(name: &str) -> Option<Self> {
-        (name == AccountView::Status.name()).then_some(AccountView::Status)
+        Self::CONTROL.into_iter().find(|view| view.name() == name)
     }
 }
 
@@ -160,6 +164,9 @@ mod tests {
         assert_eq!(AccountView::in_root(".imapfs"), Some(AccountView::Control));
         assert_eq!(AccountView::in_control("status"), Some(AccountView::Status));
         assert!(is_reserved(".imapfs") && is_reserved(".search") && is_reserved(".maildir") && !is_reserved("status"));
+        for view in AccountView::CONTROL {
+            assert_eq!(AccountView::in_control(view.name()), Some(view));
+        }
         assert_eq!((AccountView::in_root("status"), MailboxView::parse("eml")), (None, None));
     }
 

@@ -63,7 +63,9 @@ impl Fs {
         self.files().insert(handle, Arc::new(OpenFile::Reader { reader, node }));
         // What the kernel knows by the number of something else may be octets that were written and sent.
         let is_itself = node.pack() == ino;
-        Ok(Opened { handle, invalidate: !is_itself, keep_cache: is_itself })
+        // A text that says something else may have the same length.
+        let stays = matches!(node, Node::Entry(..));
+        Ok(Opened { handle, invalidate: !is_itself, keep_cache: is_itself && stays })
     }
 
     /// Exactly `size` octets, fewer only at the end of the file.

@@ -234,6 +234,10 @@ impl Mailbox {
 }
 
 #[cfg(test)]
+#[path = "mailbox_sync_tests.rs"]
+mod sync_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::mail::envelope::Envelope;

@@ -254,7 +254,7 @@ impl Dispatcher {
             let message = wanted == Place::Bulk && load > 0 && slot.message != message(job);
             // The pieces of one message stay on one connection, in their order, however many there are.
             let crowded = if wanted == Place::Bulk { 0 } else { (load / CROWDED).min(1) * CROWDED_COST };
-            let watching = self.disturbance(slot, job, load);
+            let watching = self.disturbance(slot, job);
             suits.then_some((switch + elsewhere + crowded + watching + usize::from(message) * 6, at))
         });
         candidates.min()

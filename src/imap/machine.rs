@@ -158,6 +158,10 @@ impl Machine {
 
     /// Sends what may be sent now.
     pub fn pump(&mut self) {
+        // For what is not asked IDLE need not end.
+        while self.is_idling() && self.is_told_without_asking() {
+            self.tell_without_asking();
+        }
         if self.queue.is_empty() || !self.end_idle() {
             return;
         }
@@ -212,11 +216,8 @@ impl Machine {
                 self.finish_first(Err(Error::invalid("a FETCH of too many items")));
                 continue;
             }
-            if let (Command::Status(name), Some((here, selected))) = (command, &self.selected)
-                && name == here
-            {
-                let selected = Some(selected.clone());
-                self.finish_first(Ok(Done { code: None, selected }));
+            if self.is_told_without_asking() {
+                self.tell_without_asking();
                 continue;
             }
             match command::lines(command, job.mailbox(), &self.dialect) {
@@ -228,6 +229,17 @@ impl Machine {
                 Err(error) => self.finish_first(Err(error)),
             }
         }
+    }
+
+    /// Is the next a STATUS of the mailbox that is selected?
+    fn is_told_without_asking(&self) -> bool {
+        let asked = self.queue.front().map(|job| &job.request.command);
+        matches!((asked, &self.selected), (Some(Command::Status(name)), Some((here, _))) if name == here)
+    }
+
+    fn tell_without_asking(&mut self) {
+        let selected = self.selected.as_ref().map(|(_, selected)| selected.clone());
+        self.finish_first(Ok(Done { code: None, selected }));
     }
 
     fn finish_first(&mut self, result: Result<Done>) {

@@ -27,8 +27,13 @@ const MOST: u64 = 60;
 fn account() -> Account {
     let account = Server::dovecot().account();
     let mut imap = account.imap();
-    for number in 0..MESSAGES {
-        imap.append("INBOX", format!("Subject: {number}\r\n\r\nof many\r\n").as_bytes(), "", None).unwrap();
+    let message = |number: usize| format!("Subject: {number}\r\n\r\nof many\r\n");
+    let append = |message: String| format!("APPEND INBOX {{{}+}}\r\n{message}", message.len());
+    for numbers in (0..MESSAGES).collect::<Vec<_>>().chunks(100) {
+        let tags = numbers.iter().map(|number| imap.send(&append(message(*number))).unwrap());
+        for tag in tags.collect::<Vec<_>>() {
+            assert!(imap.answer(&tag).unwrap().is_ok());
+        }
     }
     imap.create("Other").unwrap();
     account

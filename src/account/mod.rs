@@ -287,6 +287,11 @@ impl Account {
         Ok(mailbox.index.as_ref().map_or(moved, |index| index.changed().max(moved)))
     }
 
+    /// Was all of the mailbox told within the poll interval?
+    pub fn is_listed(&self, id: MailboxId) -> bool {
+        self.index(id).is_ok_and(|index| index.is_fresh(self.poll_interval()))
+    }
+
     /// How many messages of a mailbox are known.
     pub fn message_count(&self, id: MailboxId) -> u64 {
         self.index(id).ok().and_then(|index| index.counts()).map_or(0, |(_, count, _)| count as u64)

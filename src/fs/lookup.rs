@@ -3,6 +3,7 @@
 use super::local_names::LocalName;
 use super::{Entry, Fs};
 use crate::error::{Error, Result};
+use crate::mail::uid::Uid;
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
 use crate::tree::part_name::RAW;
 use crate::tree::views::{is_litter, parse_eml_name};
@@ -83,11 +84,25 @@ impl Fs {
 
     async fn lookup_message(&self, mailbox: MailboxId, name: &str, entry: EntryId) -> Result<Entry> {
         let uid = self.options.names.parse(name).ok_or(Error::NotFound)?;
+        if self.is_elsewhere(mailbox, uid, name) {
+            return Err(Error::NotFound);
+        }
         let summary = self.account.summary(mailbox, uid).await?;
         if self.options.names.format(&summary) != name || !self.account.is_shown(mailbox, uid) {
             return Err(Error::NotFound);
         }
         Ok(self.message_entry(mailbox, &summary, entry))
+    }
+
+    /// Is this the name of a message of another mailbox, and none in this one, as its listing tells? So it is looked for
+    /// where it is to be moved or copied to: of many the server is not to be asked one by one.
+    fn is_elsewhere(&self, mailbox: MailboxId, uid: Uid, name: &str) -> bool {
+        if !self.account.is_listed(mailbox) {
+            return false;
+        }
+        let known = self.account.known(uid);
+        known.iter().all(|(id, _)| *id != mailbox)
+            && known.iter().any(|(_, summary)| self.options.names.format(summary) == name)
     }
 
     /// What was given this name in a directory: a message that was moved there, or put there as a file. A name whose

@@ -324,6 +324,7 @@ impl Account {
             };
             self.sync_flights.join(id, sync).await?;
         }
+        index.list(self.arrivals.now());
         Ok(index.messages())
     }
 

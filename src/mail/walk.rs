@@ -286,7 +286,7 @@ pub struct Walks {
     dates: Option<Dates>,
     /// Dates of the last messages that nobody was expected to ask for.
     jumps: VecDeque<i64>,
-    /// When the mailbox was listed.
+    /// When the mailbox was listed, until somebody begins somewhere.
     listed: Option<Duration>,
 }
 
@@ -346,7 +346,8 @@ impl Walks {
         }
         let ends = [mailbox.messages().next(), mailbox.messages().next_back()];
         let end = ends.iter().position(|message| message.is_some_and(|message| message.uid == uid));
-        let just_listed = self.listed.is_some_and(|at| now.saturating_sub(at) < JUST);
+        // Who asks for another message first did not list it to walk it.
+        let just_listed = self.listed.take().is_some_and(|at| now.saturating_sub(at) < JUST);
         self.walkers.push(Walker {
             way: end.filter(|_| just_listed).map(|end| Way { by_date: false, back: end == 1 }),
             at: uid,

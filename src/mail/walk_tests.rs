@@ -251,7 +251,11 @@ fn who_begins_right_after_a_listing_gets_structures_with_the_first_message_and_n
         let more = ask(&mut walks, 4, second, Wants::STRUCTURE);
         assert_eq!(more.last().map(|fetch| (fetch.0, fetch.2)), Some((Wants::TEXTS, FIRST)));
     }
-    // Long after the listing, or in the middle of it, one message is one message.
+    // Long after the listing, in the middle of it, or after another one, one message is one message.
+    let mut walks = Walks::default();
+    walks.list(Duration::ZERO);
+    assert_eq!(ask(&mut walks, 1, 50, Wants::STRUCTURE), []);
+    assert_eq!(ask(&mut walks, 2, 0, Wants::STRUCTURE), []);
     for (at, number) in [(60_000, 0), (1, 50)] {
         let mut walks = Walks::default();
         walks.list(Duration::ZERO);

@@ -30,11 +30,14 @@
 //! * *Account and server.* [`imap::Client`] is a cloneable handle around a channel of typed [`imap::Request`]s. The
 //!   channel is the seam: a model server sits at its far end in tests.
 //! * *Decision and IO apart.* What to ask (`mail::mailbox::Mailbox::plan_sync`), which octets a read needs
-//!   (`mail::layout::Layout::plan`), how far to read ahead (`mail::range::Sequential`) are pure; thin code carries it out.
+//!   (`mail::layout::Layout::plan`), how far to read ahead (`mail::range::Sequential`), which messages a walker will
+//!   want next (`mail::walk::Walks`) are pure; thin code carries it out.
 //! * *One path for changes.* Whatever is heard of a mailbox is an `Event` into `mail::mailbox::Mailbox::apply`, and
 //!   comes out as `Change`s: new mtimes, and invalidations to the kernel.
 //! * *One flight.* Who asks what is being asked already waits for that answer (`account::flight`); a piece of a body
 //!   on its way is known by each of its blocks (`account::content`). A caller that goes away stops nothing.
+//!   What comes in a batch ahead of a walker (`account::batch`) is waited for (`account::walk`), and kept under the
+//!   checks of a single answer; what does not come or does not fit is asked for alone.
 //!
 //! # Who owns what
 //! | what | owner | bound |
@@ -48,6 +51,7 @@
 //! | offsets of encoded bodies | `account::reading` | 1024 parts |
 //! | what searches found, and what is kept of structures for them | `account::search` | 8 MiB, 16 MiB |
 //! | numbers of searches, and the messages of the newest | `fs::search` | 4096, 64 |
+//! | who walks a mailbox, and what is ahead of him | `mail::walk`, in the mailbox's index | 12 walkers a mailbox, about 8 MiB ahead of each |
 //! | open files and directories | `fs`, by handle | the kernel's |
 //! | names and inode numbers that were given in this mount (a moved message's old ones) | `fs::alias` | one a move, while the mount lives |
 //! | parts that were removed, or are still to be created, in a message | `fs::remove`, `fs::copying` | 5 s, 60 s after the last |

@@ -88,10 +88,7 @@ fn check(what: &str, slow: &Slow, most: (u64, u64), work: impl FnOnce(&Path)) {
         most.1,
         slow.fetches().len()
     );
-    if std::env::var_os("SHOW").is_some() {
-        slow.fetches().iter().for_each(|line| println!("    {line}"));
-    }
-    assert!(trips <= most.0 && bytes <= most.1, "{what}");
+    assert!(trips <= most.0 && bytes <= most.1, "{what}:\n{}", slow.fetches().join("\n"));
 }
 
 fn with_all(octets: u64) -> u64 {
@@ -101,21 +98,21 @@ fn with_all(octets: u64) -> u64 {
 #[test]
 fn grep_through_all_messages() {
     let slow = Slow::new(&Server::dovecot().account());
-    check("grep -r", &slow, (40, with_all(slow.octets)), |dir| run("grep", &["-r", "needle"], dir));
+    check("grep -r", &slow, (30, with_all(slow.octets)), |dir| run("grep", &["-r", "needle"], dir));
     check("grep -r, again", &slow, (0, 0), |dir| run("grep", &["-r", "needle"], dir));
 }
 
 #[test]
 fn find_by_name() {
     let slow = Slow::new(&Server::dovecot().account());
-    check("find", &slow, (14, 600 * MESSAGES as u64), |dir| run("find", &["-name", "*.pdf"], dir));
+    check("find", &slow, (8, 600 * MESSAGES as u64), |dir| run("find", &["-name", "*.pdf"], dir));
 }
 
 #[test]
 fn copies_of_all_messages() {
     let slow = Slow::new(&Server::dovecot().account());
     let to = tempfile::tempdir().unwrap();
-    check("cp -r", &slow, (40, with_all(slow.octets)), |dir| {
+    check("cp -r", &slow, (30, with_all(slow.octets)), |dir| {
         run("cp", &["-r", ".", to.path().to_str().unwrap()], dir);
     });
 }
@@ -123,7 +120,10 @@ fn copies_of_all_messages() {
 #[test]
 fn rg_in_several_threads() {
     let slow = Slow::new(&Server::dovecot().account());
-    check("rg -l", &slow, (40, with_all(slow.octets)), |dir| run("rg", &["-l", "needle"], dir));
+    if Command::new("rg").arg("--version").output().is_err() {
+        return;
+    }
+    check("rg -l", &slow, (30, with_all(slow.octets)), |dir| run("rg", &["-l", "needle"], dir));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn tar_of_all_messages() {
     let slow = Slow::new(&Server::dovecot().account());
     // To /dev/null it would not read.
     let to = tempfile::NamedTempFile::new().unwrap();
-    check("tar", &slow, (40, with_all(slow.octets)), |dir| {
+    check("tar", &slow, (30, with_all(slow.octets)), |dir| {
         run("tar", &["-cf", to.path().to_str().unwrap(), "."], dir);
     });
 }
@@ -139,13 +139,13 @@ fn tar_of_all_messages() {
 #[test]
 fn sizes_of_all_files() {
     let slow = Slow::new(&Server::dovecot().account());
-    check("ls -lR", &slow, (40, with_all(slow.octets)), |dir| run("ls", &["-lR"], dir));
+    check("ls -lR", &slow, (30, with_all(slow.octets)), |dir| run("ls", &["-lR"], dir));
 }
 
 #[test]
 fn texts_by_a_glob() {
     let slow = Slow::new(&Server::dovecot().account());
-    check("cat */body.txt", &slow, (40, with_all(slow.octets)), |dir| {
+    check("cat */body.txt", &slow, (30, with_all(slow.octets)), |dir| {
         run("sh", &["-c", "cat */body.txt >/dev/null"], dir)
     });
 }
@@ -153,7 +153,7 @@ fn texts_by_a_glob() {
 #[test]
 fn messages_as_they_are() {
     let slow = Slow::new(&Server::dovecot().account());
-    check("grep .eml", &slow, (40, with_all(slow.octets)), |dir| run("grep", &["-r", "needle", ".eml"], dir));
+    check("grep .eml", &slow, (30, with_all(slow.octets)), |dir| run("grep", &["-r", "needle", ".eml"], dir));
 }
 
 /// Who opens a message here and one there gets nothing that he did not ask for.
@@ -172,7 +172,7 @@ fn messages_here_and_there() {
 #[test]
 fn two_at_once() {
     let slow = Slow::new(&Server::dovecot().account());
-    check("grep -r and tac", &slow, (60, with_all(slow.octets)), |dir| {
+    check("grep -r and tac", &slow, (40, with_all(slow.octets)), |dir| {
         std::thread::scope(|scope| {
             scope.spawn(|| run("grep", &["-r", "needle"], dir));
             run("sh", &["-c", "ls -r | while read name; do cat $name/*; done >/dev/null"], dir);

@@ -145,6 +145,11 @@ impl Index {
         known.mailbox.get(uid).map(|m| known.with_pending(m))
     }
 
+    /// Somebody lists the mailbox, and may begin to walk through it.
+    pub fn list(&self, now: Duration) {
+        self.lock().walks.list(now);
+    }
+
     /// Somebody wants this of a message; `now` is a time since any fixed one. What to fetch ahead of him.
     pub fn walk(&self, now: Duration, uid: Uid, wants: Wants) -> Vec<Fetch> {
         let Known { mailbox, walks, .. } = &mut *self.lock();

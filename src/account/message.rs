@@ -191,8 +191,7 @@ impl Message {
 
     /// Is it the header or a text?
     pub fn is_text(&self, id: EntryId) -> bool {
-        use entries::Content::{Headers, Text};
-        self.entries.get(id).is_some_and(|entry| matches!(entry.content, Headers(_) | Text { .. }))
+        self.entries.get(id).is_some_and(is_text)
     }
 
     /// The size of a file is asked for, or it is read: what is wanted, and what that tells of who does so.
@@ -201,18 +200,15 @@ impl Message {
         let known = state.touched.entry(id).or_default();
         *known |= read;
         let files = || self.entries.iter().filter(|e| e.listed && !e.content.is_directory());
-        let has_parts = files().any(|e| !self.is_text(e.id));
-        let all_read = files().all(|e| state.touched.get(&e.id) == Some(&true));
-        let all_sizes = files().all(|e| state.touched.contains_key(&e.id));
         let own = match (self.is_text(id), read) {
             (true, _) => Wants::TEXTS,
             (false, true) => Wants::PARTS,
             (false, false) => Wants::SIZES,
         };
         let told = match () {
-            () if has_parts => Wants::HAS_PARTS,
-            () if all_read => Wants::ALL_READ,
-            () if all_sizes => Wants::ALL_SIZES,
+            () if files().any(|e| !is_text(e)) => Wants::HAS_PARTS,
+            () if files().all(|e| state.touched.get(&e.id) == Some(&true)) => Wants::ALL_READ,
+            () if files().all(|e| state.touched.contains_key(&e.id)) => Wants::ALL_SIZES,
             () => Wants::default(),
         };
         Wants::STRUCTURE | own | told
@@ -317,6 +313,10 @@ fn place(object: &Arc<Object>, parsed: &Parsed, section: &Section) -> Result<Sou
     let places = if section.text == Text::Header { &parsed.headers } else { &parsed.places };
     let place = places.get(&section.path).ok_or_else(|| Error::protocol(format!("{section} is not in the message")))?;
     Ok(Source { object: Arc::clone(object), place: Some(place.start as u64..place.end as u64) })
+}
+
+fn is_text(entry: &EntryInfo) -> bool {
+    matches!(entry.content, entries::Content::Headers(_) | entries::Content::Text { .. })
 }
 
 /// The outermost attached message that this path leads into, or is.

@@ -323,6 +323,7 @@ impl Account {
             self.bring_up(&index).await?;
             self.used(&index);
         }
+        index.list(self.arrivals.now());
         Ok(index.messages())
     }
 

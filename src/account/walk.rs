@@ -55,7 +55,7 @@ impl Default for Arrivals {
 
 impl Arrivals {
     /// The time since these began.
-    fn now(&self) -> Duration {
+    pub fn now(&self) -> Duration {
         self.since.elapsed()
     }
 

@@ -399,8 +399,18 @@ impl Filesystem for Adapter {
 
     // What mail has not: devices and links.
 
-    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(Errno::EPERM);
+    /// But tar makes regular files so when it is to restore extended attributes.
+    fn mknod(&self, request: &Request, at: INodeNo, name: &OsStr, mode: u32, _: u32, _: u32, reply: ReplyEntry) {
+        if mode & libc::S_IFMT != libc::S_IFREG {
+            return reply.error(Errno::EPERM);
+        }
+        let pid = request.pid();
+        let work = move |fs: Arc<Fs>, name: String| async move {
+            let (entry, opened) = fs.create(Ino(at.0), &name, pid).await?;
+            fs.release(opened.handle);
+            Ok(entry)
+        };
+        self.answer_named(request, ("mknod", at), component(name), work, reply::entry(reply, self.look));
     }
 
     fn symlink(&self, _request: &Request, _parent: INodeNo, _name: &OsStr, _target: &Path, reply: ReplyEntry) {

@@ -2,7 +2,7 @@
 
 use chrono::DateTime;
 
-use super::command::{Dialect, SET};
+use super::dialect::{Dialect, SET};
 use super::line::Line;
 use super::request::{Command, Upload};
 use crate::error::{Error, Result};

@@ -1,5 +1,7 @@
 //! The exact text of commands, and what cannot be made part of one.
 
+use super::super::line::Literals;
+use super::super::server::Server;
 use super::super::testing::octets;
 use super::*;
 use crate::mail::section::Section;

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::watching::Clocks;
-use super::command::Dialect;
+use super::dialect::Dialect;
 use super::flight::{Job, Load};
 use super::machine::Machine;
 use super::options::Options;

@@ -18,7 +18,8 @@ use std::collections::{HashSet, VecDeque};
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::selecting::Selecting;
-use super::command::{self, Dialect};
+use super::command;
+use super::dialect::Dialect;
 use super::flight::{Flight, Job, MAX_ITEMS};
 use super::frame::{Frame, Limits};
 use super::line::{Chunk, Line, Octets};

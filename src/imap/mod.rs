@@ -4,6 +4,7 @@ pub mod body_structure;
 pub mod change;
 pub mod command;
 pub mod connect;
+pub mod dialect;
 pub mod dispatcher;
 pub mod fetch;
 pub mod flight;

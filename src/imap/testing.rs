@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::command::Dialect;
+use super::dialect::Dialect;
 use super::flight::Job;
 use super::frame::{Framer, Limits};
 use super::halves::halves;

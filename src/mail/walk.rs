@@ -1,8 +1,9 @@
 //! Who walks a mailbox, and what to fetch ahead of them: pure, from the sequence of what was asked of which message.
 //!
 //! 1. A walker asks for one message after the other, in the order of the listing (UIDs) or of the sorted names (dates),
-//!    up or down. Three in a row make a walk; two, when the first of them is at an end of the mailbox. Whoever asks here
-//!    and there never gets anything fetched.
+//!    up or down. Three in a row make a walk; two, when the first of them is at an end of the mailbox. When the mailbox
+//!    has just been listed, structures, which are small, are fetched with that first one. Whoever asks here and there
+//!    never gets anything fetched.
 //! 2. What was wanted of one of the last messages is fetched of the next ones: `find` wants structures, `rg` texts, `cp -r` all.
 //! 3. Batches grow while the walk goes on as fast as it is fed, and one batch at least is ahead; structures are ahead of contents, for what
 //!    there is to fetch only they tell.
@@ -26,15 +27,19 @@ const RUN_FROM_END: u32 = 2;
 const FIRST: usize = 8;
 const MAX: usize = 256;
 
-/// Each batch is so many times the one before.
+/// Each batch is so many times the one before; that of structures.
 const GROWTH: usize = 2;
+const GROWTH_OF_STRUCTURES: usize = 8;
 
 /// Who takes so long from one thing to the next is not waiting for us: his batches do not grow.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Structures that are ahead, as a multiple of the batch, and at most. The caller keeps about twice as many.
-const STRUCTURES: usize = 4;
+/// The same of structures: some 300 octets each, a tenth of that compressed. The caller keeps more than twice as many.
+const FIRST_STRUCTURES: usize = 128;
 const MAX_STRUCTURES: usize = 1024;
+
+/// A program that lists a mailbox and then walks it begins within this time.
+const JUST: Duration = Duration::from_secs(2);
 
 /// Octets of contents that may be ahead of a walker, about: half of what is kept of texts.
 pub const BUDGET: u64 = 8 << 20;
@@ -57,7 +62,7 @@ const KINDS: usize = 10;
 const GAP: usize = 4;
 
 /// Messages behind a walker that still count as his: programs with several threads are not strictly in order.
-const BEHIND: usize = 16;
+const BEHIND: usize = 32;
 
 /// Who has not asked for so long has left.
 const LEFT: Duration = Duration::from_secs(60);
@@ -197,6 +202,7 @@ struct Walker {
     behind: VecDeque<Uid>,
     ahead: VecDeque<Ahead>,
     batch: usize,
+    structures: usize,
     last: Duration,
     is_slow: bool,
 }
@@ -204,6 +210,12 @@ struct Walker {
 impl Walker {
     fn is_walk(&self) -> bool {
         self.run >= if self.from_end { RUN_FROM_END } else { RUN }
+    }
+
+    /// Is this a message that it may go to? Until it is a walk that is the next one.
+    fn expects(&self, uid: Uid) -> bool {
+        let reach = if self.is_walk() { BEHIND } else { 1 };
+        self.ahead.iter().take(reach).any(|ahead| ahead.uid == uid)
     }
 
     /// What will be wanted of the next messages.
@@ -229,6 +241,19 @@ impl Walker {
         for kind in (0..KINDS).filter(|kind| wants.intersects(Wants(1 << kind))) {
             self.wanted[kind] = self.run;
         }
+    }
+
+    /// Of how many messages ahead all of this was asked for, and of how many more it should be now: none as long as the
+    /// last batch is ahead, or when nothing is wanted.
+    fn due(&self, wants: Wants, last: usize, (first, growth, most): (usize, usize, usize)) -> (usize, usize) {
+        let ready = self.ahead.iter().take_while(|ahead| ahead.asked.contains(wants)).count();
+        let batch = match last {
+            _ if wants.is_empty() || last > 0 && ready >= last => 0,
+            0 => first,
+            _ if self.is_slow => last,
+            _ => (last * growth).min(most),
+        };
+        (if wants.is_empty() { 0 } else { ready }, batch)
     }
 
     fn go_to(&mut self, uid: Uid) {
@@ -261,13 +286,20 @@ pub struct Walks {
     dates: Option<Dates>,
     /// Dates of the last messages that nobody was expected to ask for.
     jumps: VecDeque<i64>,
+    /// When the mailbox was listed, until somebody begins somewhere.
+    listed: Option<Duration>,
 }
 
 impl Walks {
+    /// Somebody lists the mailbox.
+    pub fn list(&mut self, now: Duration) {
+        self.listed = Some(now);
+    }
+
     /// Somebody wants this of a message; `now` is a time since any fixed one. What to fetch ahead of him.
     pub fn ask(&mut self, now: Duration, mailbox: &Mailbox, uid: Uid, wants: Wants) -> Vec<Fetch> {
         self.walkers.retain(|w| now.saturating_sub(w.last) < LEFT);
-        let at = self.follow(mailbox, uid).unwrap_or_else(|| self.begin(mailbox, uid));
+        let at = self.follow(mailbox, uid).unwrap_or_else(|| self.begin(now, mailbox, uid));
         let walker = &mut self.walkers[at];
         walker.is_slow = walker.run > 1 && now.saturating_sub(walker.last) > SLOW;
         walker.last = now;
@@ -275,7 +307,7 @@ impl Walks {
             return Vec::new();
         }
         walker.want(wants);
-        if walker.is_walk() { self.plan(mailbox, at) } else { Vec::new() }
+        self.plan(mailbox, at)
     }
 
     /// The walker whose next message this is, or who is at it.
@@ -285,7 +317,7 @@ impl Walks {
         if let Some(at) = is_here {
             return Some(at);
         }
-        let is_ahead = walkers.iter().position(|w| w.ahead.iter().any(|a| a.uid == uid));
+        let is_ahead = walkers.iter().position(|w| w.expects(uid));
         if let Some(at) = is_ahead {
             self.walkers[at].go_to(uid);
             return Some(at);
@@ -303,7 +335,7 @@ impl Walks {
     }
 
     /// Somebody who was not seen before. Walks are forgotten last.
-    fn begin(&mut self, mailbox: &Mailbox, uid: Uid) -> usize {
+    fn begin(&mut self, now: Duration, mailbox: &Mailbox, uid: Uid) -> usize {
         for (is_walk, most) in [(true, WALKERS), (false, CANDIDATES)] {
             let same = || self.walkers.iter().enumerate().filter(|(_, w)| w.is_walk() == is_walk);
             if same().count() >= most
@@ -313,10 +345,13 @@ impl Walks {
             }
         }
         let ends = [mailbox.messages().next(), mailbox.messages().next_back()];
+        let end = ends.iter().position(|message| message.is_some_and(|message| message.uid == uid));
+        // Who asks for another message first did not list it to walk it.
+        let just_listed = self.listed.take().is_some_and(|at| now.saturating_sub(at) < JUST);
         self.walkers.push(Walker {
-            way: None,
+            way: end.filter(|_| just_listed).map(|end| Way { by_date: false, back: end == 1 }),
             at: uid,
-            from_end: ends.into_iter().flatten().any(|message| message.uid == uid),
+            from_end: end.is_some(),
             run: 1,
             wants: Wants::default(),
             wanted: [0; KINDS],
@@ -324,6 +359,7 @@ impl Walks {
             behind: VecDeque::new(),
             ahead: VecDeque::new(),
             batch: 0,
+            structures: 0,
             last: Duration::ZERO,
             is_slow: false,
         });
@@ -373,44 +409,44 @@ impl Walks {
     fn plan(&mut self, mailbox: &Mailbox, at: usize) -> Vec<Fetch> {
         let walker = &self.walkers[at];
         let Some(way) = walker.way else { return Vec::new() };
-        let wants = walker.next_wants();
-        let ready = walker.ahead.iter().take_while(|a| a.asked.contains(wants)).count();
-        if walker.batch > 0 && ready >= walker.batch {
+        // Where the way is known after one message the mailbox was just listed.
+        let is_walk = walker.is_walk();
+        if !is_walk && walker.run > 1 {
             return Vec::new();
         }
-        let batch = match walker.batch {
-            0 => FIRST,
-            same if walker.is_slow => same,
-            last => (last * GROWTH).min(MAX),
-        };
-        let wants_structure = wants.intersects(Wants::STRUCTURE);
-        let reach = if wants_structure { (ready + batch * STRUCTURES).min(MAX_STRUCTURES) } else { ready + batch };
+        let wants = walker.next_wants();
+        let contents = if is_walk { wants.without(Wants::STRUCTURE) } else { Wants::default() };
+        let (ready, batch) = walker.due(contents, walker.batch, (FIRST, GROWTH, MAX));
+        let structure = if wants.intersects(Wants::STRUCTURE) { Wants::STRUCTURE } else { Wants::default() };
+        let sizes = (FIRST_STRUCTURES, GROWTH_OF_STRUCTURES, MAX_STRUCTURES);
+        let (known, structures) = walker.due(structure, walker.structures, sizes);
+        let reach = (ready + batch).max((known + structures).min(MAX_STRUCTURES));
         let end = walker.ahead.back().map_or(walker.at, |a| a.uid);
         let more = self.beside(mailbox, way, end, reach.saturating_sub(walker.ahead.len()));
         let walker = &mut self.walkers[at];
         let asked = Wants::default();
         walker.ahead.extend(more.into_iter().map(|(uid, size)| Ahead { uid, size, asked }));
         let mut fetches = Vec::new();
-        if wants_structure {
-            let some = walker.ahead.iter_mut().filter(|a| !a.asked.contains(Wants::STRUCTURE));
-            fetches.extend(fetch(some, Wants::STRUCTURE));
+        if structures > 0 {
+            let some = walker.ahead.iter_mut().take(known + structures).filter(|a| !a.asked.contains(structure));
+            fetches.extend(fetch(some, structure));
+            walker.structures = structures;
         }
-        let contents = wants.without(Wants::STRUCTURE);
-        // Refilled when half of it is used up, so that there are few fetches.
-        let spent: u64 = walker.ahead.iter().map(|a| a.asked.cost(a.size)).sum();
-        let mut room = if spent > BUDGET / 2 { 0 } else { BUDGET - spent };
-        let fits = |a: &&mut Ahead| {
-            let cost = contents.cost(a.size);
-            let fits = cost <= room;
-            room = if fits { room - cost } else { 0 };
-            fits
-        };
-        if !contents.is_empty() {
+        if batch > 0 {
+            // Refilled when half of it is used up, so that there are few fetches.
+            let spent: u64 = walker.ahead.iter().map(|a| a.asked.cost(a.size)).sum();
+            let mut room = if spent > BUDGET / 2 { 0 } else { BUDGET - spent };
+            let fits = |a: &&mut Ahead| {
+                let cost = contents.cost(a.size);
+                let fits = cost <= room;
+                room = if fits { room - cost } else { 0 };
+                fits
+            };
             let some = walker.ahead.iter_mut().take(ready + batch).filter(|a| !a.asked.contains(contents));
-            fetches.extend(fetch(some.take_while(fits), contents));
-        }
-        if !fetches.is_empty() {
-            walker.batch = batch;
+            if let Some(fetch) = fetch(some.take_while(fits), contents) {
+                fetches.push(fetch);
+                walker.batch = batch;
+            }
         }
         fetches
     }

@@ -233,3 +233,32 @@ fn who_comes_back_after_a_while_begins_anew() {
     let seen = play(&usual(), first.into_iter().chain(after));
     assert_eq!(seen.fetches.len(), before);
 }
+
+#[test]
+fn who_begins_right_after_a_listing_gets_structures_with_the_first_message_and_no_more() {
+    let mailbox = usual();
+    let ask = |walks: &mut Walks, at: u64, number: u32, wants: Wants| {
+        let fetches = walks.ask(Duration::from_millis(at), &mailbox, uid(number), wants);
+        fetches.into_iter().map(|fetch| (fetch.wants, fetch.uids[0], fetch.uids.len())).collect::<Vec<_>>()
+    };
+    for (first, second) in [(0, 1), (199, 198)] {
+        let mut walks = Walks::default();
+        walks.list(Duration::ZERO);
+        assert_eq!(ask(&mut walks, 1, first, Wants::STRUCTURE), [(Wants::STRUCTURE, uid(second), FIRST_STRUCTURES)]);
+        assert_eq!(ask(&mut walks, 2, first, Wants::TEXTS), []);
+        // Another one is no walk, though its structure is known by now.
+        assert_eq!(ask(&mut walks, 3, 100, Wants::STRUCTURE | Wants::TEXTS), []);
+        let more = ask(&mut walks, 4, second, Wants::STRUCTURE);
+        assert_eq!(more.last().map(|fetch| (fetch.0, fetch.2)), Some((Wants::TEXTS, FIRST)));
+    }
+    // Long after the listing, in the middle of it, or after another one, one message is one message.
+    let mut walks = Walks::default();
+    walks.list(Duration::ZERO);
+    assert_eq!(ask(&mut walks, 1, 50, Wants::STRUCTURE), []);
+    assert_eq!(ask(&mut walks, 2, 0, Wants::STRUCTURE), []);
+    for (at, number) in [(60_000, 0), (1, 50)] {
+        let mut walks = Walks::default();
+        walks.list(Duration::ZERO);
+        assert_eq!(ask(&mut walks, at, number, Wants::STRUCTURE), []);
+    }
+}

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::account::{self, Account};
 use crate::error::{Error, Result};
 use crate::fs::{self, Fs};
+use crate::mail::query::Query;
 use crate::tree::message_name::Names;
 use crate::{fuse, imap};
 
@@ -58,6 +59,8 @@ pub struct Options {
     pub umask: u16,
     /// The mountpoint may hold files, which the mount then hides.
     pub nonempty: bool,
+    /// Saved searches, by name.
+    pub searches: Vec<(String, Arc<Query>)>,
     /// Nothing can be changed.
     pub read_only: bool,
     /// What happens to messages that are removed.
@@ -74,6 +77,7 @@ pub struct Options {
 /// # Errors
 /// Why it could not be mounted (`Auth`, `Offline`, …); `Interrupted` by a signal before it was; `Local` for the kernel.
 pub fn run(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    fuse::return_freed_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("imapfs")
@@ -125,7 +129,13 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
         0 => {}
         n => tracing::warn!("{n} files that no server took are in {}", spool.display()),
     }
-    Ok((client, Fs::new(account, fs::Options { names, show_views: options.show_views, spool })))
+    Ok((
+        client,
+        Fs::new(
+            account,
+            fs::Options { names, show_views: options.show_views, spool, searches: options.searches.clone() },
+        ),
+    ))
 }
 
 /// Where files are while they are being written: they outlive a crash there, unlike in a temporary directory.

@@ -136,7 +136,9 @@ fn delay_costs_latency_and_not_throughput() {
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(50) && took < Duration::from_millis(1500), "{took:?}");
     let stats = proxy.stats();
-    assert_eq!((stats.flights, stats.round_trips, stats.lines_up), (1, 1, 1));
+    // Where the counts were set to 0 after the answer before, and before its flight was over, there is none.
+    assert!(stats.flights <= 1, "{stats:?}");
+    assert_eq!((stats.round_trips, stats.lines_up), (1, 1));
     assert!(stats.bytes_down > 4 << 20);
     // Pipelined commands share their round trips.
     proxy.reset();

@@ -20,7 +20,7 @@ use common::corpus::{self, build};
 use common::proxy::Proxy;
 use common::{Account, Mount, Security, Server, wait_for};
 
-/// Messages that `grep -r` reads.
+/// Messages that walks go through.
 const GREP: usize = 200;
 /// A step that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -107,11 +107,14 @@ fn measure(account: &Account, rtt: u64, options: &Options, rows: &mut Vec<Row>) 
         let mut bare = Bare::select(proxy.port(), &account.user, &account.password, mailbox);
         bare.exchange(&[command.to_owned()])
     };
+    let structures = bare("Grep", "UID FETCH 1:* (UID BODYSTRUCTURE)");
     let names = bare("INBOX", "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE)");
     let bodies = bare("Grep", "UID FETCH 1:* (UID BODY.PEEK[])");
     let big = bare("Big", "UID FETCH 1 (UID BODY.PEEK[2])");
     let peek = bare("Big", "UID FETCH 1 (UID BODY.PEEK[2]<0.5600>)");
-    eprintln!("bare: metadata {names:.1?}, {GREP} messages {bodies:.1?}, big part {big:.1?}, peek {peek:.1?}");
+    eprintln!(
+        "bare: metadata {names:.1?}, structures {structures:.1?}, {GREP} messages {bodies:.1?}, big part {big:.1?}, peek {peek:.1?}"
+    );
     let account = account.through(&proxy).with(Security::None);
     let mut step = |step: &'static str, bare: Option<Cost>, run: &mut dyn FnMut() -> Result<String, String>| {
         proxy.reset();
@@ -145,16 +148,54 @@ fn measure(account: &Account, rtt: u64, options: &Options, rows: &mut Vec<Row>) 
         let wanted = wanted / 78 * 57;
         expect(cat.success() && length == wanted, || format!("{length} bytes instead of {wanted}"))
     });
-    step("grep -r", Some(bodies), &mut || {
-        let found = run("grep", &["-rc", "--include=body.txt", "as long as lines"], &mount.join("Grep"))?;
-        let count = found.lines().filter(|line| !line.ends_with(":0")).count();
-        expect(count == GREP.min(options.messages), || format!("{count} files"))
-    });
     let memory = mount.peak_memory() / 1024;
     step("unmount", None, &mut || {
         let done = mount.unmount();
         expect(done, || "did not end well".to_owned()).map(|_| format!("peak memory {memory} MiB"))
     });
+    rows.extend(measure_walks(&proxy, &account, rtt, options, [structures, bodies]));
+}
+
+/// What walks through 200 messages costs, each in a mount of its own, which knows nothing but the list of them.
+fn measure_walks(proxy: &Proxy, account: &Account, rtt: u64, options: &Options, bare: [Cost; 2]) -> Vec<Row> {
+    let [structures, bodies] = bare;
+    let mut rows = Vec::new();
+    let to = tempfile::tempdir().unwrap();
+    let copy = to.path().join("copy");
+    let walks: [(&'static str, &str, Vec<&str>, Cost); 5] = [
+        ("find -name, 200 messages", "find", vec!["-L", ".", "-name", "*.pdf"], structures),
+        ("grep -r body.txt", "grep", vec!["-rc", "--include=body.txt", "as long as lines", "."], bodies),
+        ("grep -r", "grep", vec!["-rc", "as long as lines", "."], bodies),
+        ("rg -l", "rg", vec!["-l", "as long as lines", "."], bodies),
+        ("cp -r", "cp", vec!["-r", ".", copy.to_str().unwrap()], bodies),
+    ];
+    let messages = GREP.min(options.messages);
+    for (step, program, args, bare) in walks {
+        if Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+            eprintln!("{program} is not installed");
+            continue;
+        }
+        let mount = Mount::new(account, &[]);
+        let directory = mount.join("Grep");
+        let listed = std::fs::read_dir(&directory).unwrap().count();
+        assert!(listed >= messages, "{listed}");
+        proxy.reset();
+        let start = Instant::now();
+        let output = Command::new(program).args(&args).current_dir(&directory).stdin(Stdio::null()).output().unwrap();
+        let time = start.elapsed();
+        let stats = proxy.stats();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let found = text.lines().filter(|line| !line.ends_with(":0")).count();
+        let (found, wanted) = match program {
+            "cp" => (std::fs::read_dir(&copy).map_or(0, Iterator::count), messages),
+            "find" => (found, messages.div_ceil(10)),
+            _ => (found, messages),
+        };
+        let note = if found >= wanted { String::new() } else { format!("FAILED: {found} instead of {wanted}") };
+        let mount = Cost { time, bytes: stats.bytes_down };
+        rows.push(Row { step, rtt, mount, round_trips: stats.round_trips, bare: Some(bare), note });
+    }
+    rows
 }
 
 fn expect(right: bool, otherwise: impl FnOnce() -> String) -> Result<String, String> {

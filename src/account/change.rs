@@ -8,6 +8,7 @@ use super::Account;
 use super::doubt::Doubts;
 use super::group::Groups;
 use super::index::Index;
+use super::intent::{ANSWER_MAX, Place, Transfer};
 use super::later::{Change, Landing, Queue};
 use super::upload::Draft;
 use crate::error::{Error, Result};
@@ -16,33 +17,6 @@ use crate::imap::{Class, Command, Done, Target};
 use crate::mail::flag::Flags;
 use crate::mail::uid::Uid;
 use crate::tree::node::MailboxId;
-
-/// Octets that the server may say to a change beside its rows.
-pub(super) const ANSWER_MAX: u64 = 4 * 1024 * 1024;
-
-/// What happens to a message that is removed (`--delete`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Deletion {
-    /// It is moved to the mailbox with the special use `\Trash`, and from there expunged.
-    #[default]
-    Trash,
-    /// It is expunged.
-    Expunge,
-    /// It gets the flag `\Deleted`, and is shown no more.
-    Flag,
-}
-
-/// Where a message is.
-pub type Place = (MailboxId, Uid);
-
-/// How a message gets into another mailbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transfer {
-    /// It is here and there afterwards.
-    Copy,
-    /// It is only there.
-    Move,
-}
 
 /// The changes that are on their way, and what was learnt from those that were.
 #[derive(Debug, Default)]

@@ -153,6 +153,25 @@ impl Content {
         }
     }
 
+    /// Is all of a section here?
+    pub fn holds(&self, object: &Object) -> bool {
+        let Length::Exact(length) = object.length() else { return false };
+        blocks(&(0..length)).all(|block| self.blocks.contains(&(object.id, block)))
+    }
+
+    /// Keeps all octets of a section, which came with those of others; not when they cannot be it.
+    pub fn put(&self, object: &Object, octets: Bytes) {
+        let got = octets.len() as u64;
+        match object.length() {
+            _ if object.is_whole_only() => return,
+            Length::Exact(known) if known != got => return,
+            Length::Hint(stated) if stated > 0 && got == 0 => return,
+            Length::Exact(_) => {}
+            Length::Hint(_) => learn_length(object, got),
+        }
+        keep(&self.blocks, object, &Piece { start: 0, octets });
+    }
+
     /// The octets of a range that lies inside the known length.
     async fn gather(&self, object: &Arc<Object>, range: Range<u64>) -> Result<Bytes> {
         let mut out = BytesMut::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0).min(1 << 20));
@@ -232,10 +251,10 @@ impl Content {
         let mut work = Box::pin(async move {
             let start = range.start;
             let octets = fetch_piece(&client, &object, range, class, &ends_are_right).await?;
+            // A small one is a slice of what was read at once from the connection, and would keep all of that.
+            let octets = if octets.len() as u64 <= BULK { Bytes::copy_from_slice(&octets) } else { octets };
             let piece = Piece { start, octets };
-            for block in blocks(&(start..start + piece.octets.len() as u64)) {
-                cache.put((object.id, block), piece.clone());
-            }
+            keep(&cache, &object, &piece);
             Ok(piece)
         });
         // The first poll sends the command. It is done here, so that the pieces of a part are asked for in their order:
@@ -346,14 +365,26 @@ async fn fetch_piece(
                 object.set_seen_end(range.start + got);
                 return Err(Error::protocol("a range and the structure do not agree on where a part ends"));
             }
-            // Nobody states how long a header is.
-            if got != want && object.section.text != Text::Header {
-                warn!(uid = %object.locator.uid, section = %object.section, stated = known, real = range.start + got,
-                    "the structure states a wrong length");
-            }
-            object.set_length(Length::Exact(range.start + got));
+            learn_length(object, range.start + got);
             Ok(octets)
         }
+    }
+}
+
+/// A section ends there.
+fn learn_length(object: &Object, real: u64) {
+    let stated = object.length().octets();
+    // Nobody states how long a header is.
+    if real != stated && object.section.text != Text::Header {
+        warn!(uid = %object.locator.uid, section = %object.section, stated, real, "the structure states a wrong length");
+    }
+    object.set_length(Length::Exact(real));
+}
+
+/// Keeps a piece under each of its blocks.
+fn keep(cache: &Cache<(u64, u64), Piece>, object: &Object, piece: &Piece) {
+    for block in blocks(&(piece.start..piece.start + piece.octets.len() as u64)) {
+        cache.put((object.id, block), piece.clone());
     }
 }
 

@@ -1,5 +1,6 @@
 //! The messages of one mailbox, kept in step with the server: asks what may have changed, applies what it hears.
 
+mod found;
 mod opening;
 mod own;
 mod rows;
@@ -25,6 +26,7 @@ use crate::mail::flag::Flags;
 use crate::mail::mailbox::{Change, Event, Mailbox, Opened, Step};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
+use crate::mail::walk::{Fetch, Walks, Wants};
 use crate::tree::node::MailboxId;
 
 /// Messages of one mailbox at the most: what a hostile server can make us keep.
@@ -85,12 +87,15 @@ struct Known {
     changed: SystemTime,
     /// Another UIDVALIDITY was seen.
     void: bool,
+    /// See [`Index::generation`].
+    generation: u64,
     /// What is queued for messages and not done yet.
     pending: HashMap<Uid, Pending>,
     /// PERMANENTFLAGS, and whether it can only be read, as the newest SELECT told.
     access: Option<(Option<Flags>, bool)>,
     /// New messages have a UID from this one on, as was known then.
     next: Option<(Instant, u32)>,
+    walks: Walks,
 }
 
 impl Known {
@@ -115,9 +120,11 @@ impl Index {
             flags_checked: None,
             changed: SystemTime::now(),
             void: false,
+            generation: 0,
             pending: HashMap::new(),
             access: None,
             next: None,
+            walks: Walks::default(),
         };
         Self { id, name: SharedName::new(name), known: Mutex::new(known), changes }
     }
@@ -136,6 +143,12 @@ impl Index {
     pub fn get(&self, uid: Uid) -> Option<Arc<Summary>> {
         let known = self.lock();
         known.mailbox.get(uid).map(|m| known.with_pending(m))
+    }
+
+    /// Somebody wants this of a message; `now` is a time since any fixed one. What to fetch ahead of him.
+    pub fn walk(&self, now: Duration, uid: Uid, wants: Wants) -> Vec<Fetch> {
+        let Known { mailbox, walks, .. } = &mut *self.lock();
+        walks.ask(now, mailbox, uid, wants)
     }
 
     /// What SELECT told last, and how many messages are shown, how many of them not `\Seen`; `None` before the first
@@ -217,10 +230,12 @@ impl Index {
         for event in events {
             for change in known.mailbox.apply(event) {
                 let change = if self.changes.hide_deleted { known.hidden(change) } else { change };
-                if !matches!(change, Change::Flags(_)) {
+                if told && !matches!(change, Change::Flags(_)) {
                     known.changed = SystemTime::now();
                 }
                 known.void |= change == Change::Reset;
+                // What is learnt of a message before the first listing has not changed.
+                known.generation += u64::from(told || !matches!(change, Change::Arrived(_)));
                 if told && change != Change::Reset {
                     self.changes.tell(self.id, change);
                 }

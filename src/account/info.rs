@@ -77,18 +77,14 @@ impl Account {
     /// attribute, or all are wanted.
     pub async fn mailbox_info(self: &Arc<Self>, id: MailboxId, wanted: Option<&str>) -> Result<MailboxInfo> {
         let mailbox = self.mailbox(id)?;
-        let special_use = mailbox.special_use().map(str::to_owned);
-        let subscribed = Some(mailbox.is_subscribed());
-        let Some(index) = mailbox.index else {
-            return Ok(MailboxInfo {
-                mailbox: Some(mailbox.display),
-                special_use,
-                subscribed,
-                ..MailboxInfo::default()
-            });
+        let mut info = MailboxInfo {
+            special_use: mailbox.special_use().map(str::to_owned),
+            subscribed: Some(mailbox.is_subscribed()),
+            children: Some(mailbox.children.len() as u64).filter(|count| *count > 0),
+            mailbox: Some(mailbox.display),
+            ..MailboxInfo::default()
         };
-        let mut info =
-            MailboxInfo { mailbox: Some(mailbox.display), special_use, subscribed, ..MailboxInfo::default() };
+        let Some(index) = mailbox.index else { return Ok(info) };
         if index.counts().is_none() && wanted.is_none_or(|name| COUNTED.contains(&name)) {
             self.ask_status(id, &index.name.get(), &mut info).await?;
         }

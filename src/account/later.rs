@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tracing::{info, warn};
 
 use super::Account;
-use super::change::{Place, Transfer};
+use super::intent::{Place, Transfer};
 use crate::error::{Error, Result};
 use crate::mail::flag::Flags;
 use crate::mail::uid::Uid;

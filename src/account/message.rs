@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::imap::{Class, Client, Command, FetchItem};
 use crate::mail::envelope::Summary;
 use crate::mail::mime::{self, Parsed};
-use crate::mail::part::{Body, Part};
+use crate::mail::part::{Body, Encoding, Part};
 use crate::mail::section::{Section, Text};
 use crate::mail::uid::UidSet;
+use crate::mail::walk::Wants;
 use crate::tree::entries::{self, Entries, EntryInfo};
 use crate::tree::node::{EntryId, MailboxId};
 
@@ -55,6 +56,19 @@ struct State {
     /// Attached messages that were taken apart here, by their section.
     attached: HashMap<Section, Arc<Parsed>>,
     sizes: HashMap<EntryId, u64>,
+    /// The files that were asked about; true for those that were read.
+    touched: HashMap<EntryId, bool>,
+}
+
+/// A file that is fetched by itself.
+#[derive(Debug)]
+pub struct FilePart {
+    /// Which.
+    pub entry: EntryId,
+    /// Its octets.
+    pub object: Arc<Object>,
+    /// How they are encoded.
+    pub encoding: Encoding,
 }
 
 /// Octets of an object: all of it, or a place in it.
@@ -107,12 +121,16 @@ impl Message {
         if rows.is_empty() || !rows.iter().all(|row| locator.is_same(row)) {
             return Err(Error::Stale);
         }
-        match rows.iter_mut().find_map(|row| row.structure.take()) {
-            Some(root) if mime::sane(&root, summary.size) => {
-                Ok(Arc::new(Self::new(mailbox, whole, summary, root, Origin::Server)))
-            }
-            _ => Self::take_apart(content, mailbox, whole, summary).await,
+        let root = rows.iter_mut().find_map(|row| row.structure.take());
+        match root.and_then(|root| Self::told(mailbox, Arc::clone(&whole), Arc::clone(&summary), root)) {
+            Some(message) => Ok(Arc::new(message)),
+            None => Self::take_apart(content, mailbox, whole, summary).await,
         }
+    }
+
+    /// The message as the server tells that it is built; `None` when that makes no sense.
+    pub fn told(mailbox: MailboxId, whole: Arc<Object>, summary: Arc<Summary>, root: Part) -> Option<Self> {
+        mime::sane(&root, summary.size).then(|| Self::new(mailbox, whole, summary, root, Origin::Server))
     }
 
     /// Fetches the message whole and takes it apart here.
@@ -169,6 +187,60 @@ impl Message {
     /// The size of a file, when it is known exactly.
     pub fn known_size(&self, id: EntryId) -> Option<u64> {
         if id == EntryId::RAW { Some(self.summary.size) } else { self.lock().sizes.get(&id).copied() }
+    }
+
+    /// Is it the header or a text?
+    pub fn is_text(&self, id: EntryId) -> bool {
+        use entries::Content::{Headers, Text};
+        self.entries.get(id).is_some_and(|entry| matches!(entry.content, Headers(_) | Text { .. }))
+    }
+
+    /// The size of a file is asked for, or it is read: what is wanted, and what that tells of who does so.
+    pub fn touch(&self, id: EntryId, read: bool) -> Wants {
+        let mut state = self.lock();
+        let known = state.touched.entry(id).or_default();
+        *known |= read;
+        let files = || self.entries.iter().filter(|e| e.listed && !e.content.is_directory());
+        let has_parts = files().any(|e| !self.is_text(e.id));
+        let all_read = files().all(|e| state.touched.get(&e.id) == Some(&true));
+        let all_sizes = files().all(|e| state.touched.contains_key(&e.id));
+        let own = match (self.is_text(id), read) {
+            (true, _) => Wants::TEXTS,
+            (false, true) => Wants::PARTS,
+            (false, false) => Wants::SIZES,
+        };
+        let told = match () {
+            () if has_parts => Wants::HAS_PARTS,
+            () if all_read => Wants::ALL_READ,
+            () if all_sizes => Wants::ALL_SIZES,
+            () => Wants::default(),
+        };
+        Wants::STRUCTURE | own | told
+    }
+
+    /// The files that are neither header nor text and sections of their own on the server, and the attached messages: what
+    /// is in those is fetched with them.
+    pub fn parts(&self, content: &Content) -> Vec<FilePart> {
+        let mut parts: Vec<FilePart> = Vec::new();
+        if matches!(self.origin, Origin::Here(_)) {
+            return parts;
+        }
+        for entry in self.entries.iter().filter(|entry| entry.listed) {
+            let Some(section) = entry.content.section() else { continue };
+            let attached = attached_message(&self.root, &section.path);
+            let encoding = match (&entry.content, attached) {
+                (_, Some(_)) => Encoding::Identity,
+                (entries::Content::File { encoding, .. }, None) => *encoding,
+                _ => continue,
+            };
+            let section = attached.map_or_else(|| section.clone(), |attached| Section::part(&attached.path));
+            if parts.iter().all(|known| known.object.section != section) {
+                let octets = part_octets(&self.root, &section).unwrap_or(self.summary.size);
+                let object = self.object(content, &section, Length::Hint(octets));
+                parts.push(FilePart { entry: entry.id, object, encoding });
+            }
+        }
+        parts
     }
 
     /// The size of a file was learnt.

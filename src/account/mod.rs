@@ -1,5 +1,6 @@
 //! WHAT WE KNOW. The one door between the file system and the server: speaks ids, never file names.
 
+mod batch;
 mod cache;
 mod change;
 mod content;
@@ -9,6 +10,7 @@ mod flight;
 mod group;
 mod index;
 mod info;
+mod intent;
 mod later;
 mod mailbox_change;
 mod mailboxes;
@@ -16,9 +18,11 @@ mod message;
 mod object;
 mod reading;
 mod removal;
+mod search;
 mod store;
 mod transfer;
 mod upload;
+mod walk;
 mod watch;
 
 use std::collections::HashMap;
@@ -44,10 +48,11 @@ use crate::mail::envelope::Summary;
 use crate::mail::mailbox::Change;
 use crate::mail::section::Section;
 use crate::mail::uid::Uid;
+use crate::mail::walk::Wants;
 use crate::tree::node::{EntryId, MailboxId};
 
-pub use self::change::{Deletion, Place};
 pub use self::info::Quota;
+pub use self::intent::{Deletion, Place};
 pub use self::later::Landing;
 pub use self::mailboxes::Mailbox;
 pub use self::message::Message;
@@ -120,6 +125,8 @@ pub struct Account {
     sync_flights: Flights<MailboxId, ()>,
     find_flights: Flights<(MailboxId, Uid), Arc<Summary>>,
     message_flights: Flights<(MailboxId, Uid), Arc<Message>>,
+    arrivals: walk::Arrivals,
+    searches: search::Searches,
     info: info::Info,
     figures: figures::Figures,
     changing: change::Changing,
@@ -164,6 +171,8 @@ impl Account {
             sync_flights: Flights::default(),
             find_flights: Flights::default(),
             message_flights: Flights::default(),
+            arrivals: walk::Arrivals::default(),
+            searches: search::Searches::default(),
             info: info::Info::default(),
             figures: figures::Figures::default(),
             changing: change::Changing::default(),
@@ -373,6 +382,10 @@ impl Account {
     /// A message and what is in it.
     pub async fn message(self: &Arc<Self>, id: MailboxId, uid: Uid) -> Result<Arc<Message>> {
         let summary = self.summary(id, uid).await?;
+        self.look_ahead((id, uid), Wants::STRUCTURE);
+        if !self.messages.contains(&(id, uid)) {
+            self.arrivals.wait((id, uid), Wants::STRUCTURE).await;
+        }
         if let Some(message) = self.messages.get(&(id, uid)) {
             return Ok(message);
         }
@@ -390,6 +403,7 @@ impl Account {
 
     /// The exact size of a file of a message, in octets as they are read.
     pub async fn size(self: &Arc<Self>, message: &Arc<Message>, entry: EntryId) -> Result<u64> {
+        self.expect_size(message, entry).await;
         match self.reading.size(&self.content, message, entry).await {
             Err(Error::Protocol(_)) if message.can_be_taken_apart() => {
                 let new = self.distrust(message, entry).await?;
@@ -408,12 +422,14 @@ impl Account {
             // The message as it is needs no structure.
             let summary = self.summary(id, uid).await?;
             let whole = self.whole(id, &summary)?;
+            self.arrivals.wait((id, uid), Wants::WHOLE).await;
             if summary.size == 0 && self.content.exact_length(&whole).await? > 0 {
                 return Err(Error::protocol("the message was said to be empty, and is not"));
             }
-            return Ok(Reader::whole(whole, summary.size));
+            return Ok(Reader::whole(id, whole, summary.size));
         }
         let message = self.message(id, uid).await?;
+        self.expect_entry(&message, entry).await;
         match self.reading.open(&self.content, &message, entry).await {
             Err(Error::Protocol(_)) if message.can_be_taken_apart() => {
                 let message = self.distrust(&message, entry).await?;
@@ -424,7 +440,8 @@ impl Account {
     }
 
     /// `size` octets of an open file from `offset` on, fewer only at its end.
-    pub async fn read(&self, reader: &Reader, offset: u64, size: u32) -> Result<Bytes> {
+    pub async fn read(self: &Arc<Self>, reader: &Reader, offset: u64, size: u32) -> Result<Bytes> {
+        self.look_ahead_of_read(reader, offset.saturating_add(size.into()));
         let before = reader.known_size();
         let outcome = self.reading.read(&self.content, reader, offset, size).await;
         if let Some((message, entry, size)) = reader.known_size()

@@ -9,13 +9,15 @@ use tracing::debug;
 use super::cache::Cache;
 use super::content::Content;
 use super::flight::Flights;
-use super::message::{Message, Source};
+use super::message::{FilePart, Message, Source};
 use super::object::Object;
 use crate::error::{Error, Result};
 use crate::mail::layout::{Indexer, Layout};
 use crate::mail::part::Encoding;
 use crate::mail::range::Sequential;
 use crate::mail::section::Section;
+use crate::mail::uid::Uid;
+use crate::mail::walk::{MAX_OBJECT, Wants};
 use crate::mail::{header, text, transfer};
 use crate::tree::entries;
 use crate::tree::node::{EntryId, MailboxId};
@@ -28,6 +30,9 @@ const TAIL: u64 = 512;
 
 /// Texts of a message up to this size, encoded, are fetched together with its header.
 const SMALL_TEXT: u64 = 256 * 1024;
+
+/// Octets of a part that are read by who only looks at its beginning: the kernel reads so much for him.
+const BEGINNING: u64 = 256 * 1024;
 
 /// Octets of one message's header at the most.
 const HEADER_MAX: u64 = 16 * 1024 * 1024;
@@ -47,8 +52,8 @@ const PASS_AHEAD: u64 = 4 * 1024 * 1024;
 /// An open file.
 #[derive(Debug)]
 pub enum Reader {
-    /// Made whole when it was opened.
-    Text(Bytes),
+    /// Made whole when it was opened; of which message, if of one.
+    Text(Bytes, Option<(Arc<Message>, EntryId)>),
     /// Fetched in windows.
     Part(Box<PartReader>),
 }
@@ -58,6 +63,7 @@ pub enum Reader {
 pub struct PartReader {
     /// Whose size is learnt; `None` for a message whole.
     entry: Option<(Arc<Message>, EntryId)>,
+    mailbox: MailboxId,
     source: Source,
     encoding: Encoding,
     layout: Mutex<Arc<Layout>>,
@@ -67,7 +73,7 @@ pub struct PartReader {
 impl Reader {
     /// A reader of this text.
     pub fn text(text: impl Into<Bytes>) -> Self {
-        Reader::Text(text.into())
+        Reader::Text(text.into(), None)
     }
 
     /// The entry that is read, and its size as far as it is known; `None` for what has no other size than it had.
@@ -76,10 +82,28 @@ impl Reader {
         part.entry.as_ref().map(|(message, entry)| (&**message, *entry, message.known_size(*entry)))
     }
 
+    /// What somebody wants of a message who reads up to there.
+    pub fn wants(&self, end: u64) -> Option<(MailboxId, Uid, Wants)> {
+        let (message, entry, through) = match self {
+            Reader::Text(_, of) => {
+                let (message, entry) = of.as_ref()?;
+                (message, *entry, Wants::default())
+            }
+            Reader::Part(part) => {
+                let Some((message, entry)) = &part.entry else {
+                    return Some((part.mailbox, part.source.object.locator.uid, Wants::WHOLE));
+                };
+                (message, *entry, if end > BEGINNING { Wants::THROUGH } else { Wants::default() })
+            }
+        };
+        Some((message.mailbox, message.summary.uid, message.touch(entry, true) | through))
+    }
+
     /// A reader of a message as it is: `size` octets.
-    pub fn whole(object: Arc<Object>, size: u64) -> Self {
+    pub fn whole(mailbox: MailboxId, object: Arc<Object>, size: u64) -> Self {
         Reader::Part(Box::new(PartReader {
             entry: None,
+            mailbox,
             source: Source { object, place: None },
             encoding: Encoding::Identity,
             layout: Mutex::new(Arc::new(Layout::identity(size))),
@@ -160,7 +184,7 @@ impl Reading {
             Kind::Headers(_) | Kind::Text { .. } => {
                 let text = self.text(content, message, entry).await?;
                 message.learn_size(entry, text.len() as u64);
-                Ok(Reader::Text(text))
+                Ok(Reader::Text(text, Some((Arc::clone(message), entry))))
             }
             Kind::Part { section, encoding } => {
                 let source = message.source(content, &section).await?;
@@ -168,6 +192,7 @@ impl Reading {
                 message.learn_size(entry, layout.decoded_len());
                 Ok(Reader::Part(Box::new(PartReader {
                     entry: Some((Arc::clone(message), entry)),
+                    mailbox: message.mailbox,
                     source,
                     encoding,
                     layout: Mutex::new(layout),
@@ -186,7 +211,7 @@ impl Reading {
         size: u32,
     ) -> Result<Bytes> {
         let part = match reader {
-            Reader::Text(text) => {
+            Reader::Text(text, _) => {
                 let clip = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(text.len());
                 return Ok(text.slice(clip(offset)..clip(offset.saturating_add(size.into()))));
             }
@@ -305,28 +330,54 @@ impl Reading {
 
     /// The header and the small texts of a message, in one exchange; what is not there is left out.
     async fn fetch_texts(&self, content: &Content, message: &Message) -> Result<()> {
-        let wanted: Vec<EntryId> = message
-            .entries
-            .iter()
-            .map(|e| e.id)
-            .filter(|id| is_small(message, *id) && !self.texts.contains(&text_key(message, *id)))
-            .collect();
-        let mut sections = Vec::new();
-        let mut decoders = Vec::new();
-        for id in &wanted {
-            let (section, decoder) = text_decoder(message, *id)?;
-            sections.push(section);
-            decoders.push(decoder);
-        }
+        let wanted = self.missing_texts(message);
+        let sections: Vec<Section> = wanted.iter().map(|(_, section, _)| section.clone()).collect();
         let bodies = content.fetch_sections(message.locator(), &sections, HEADER_MAX).await?;
-        for ((id, decoder), body) in wanted.iter().zip(decoders).zip(bodies) {
-            if let Some(octets) = body.filter(|octets| !octets.is_empty()) {
-                let text = decoder(&octets);
-                message.learn_size(*id, text.len() as u64);
-                self.texts.put(text_key(message, *id), text);
+        for ((entry, ..), body) in wanted.iter().zip(bodies) {
+            if let Some(octets) = body {
+                self.put_text(message, *entry, &octets);
             }
         }
         Ok(())
+    }
+
+    /// The header and the small texts of a message that are not here: their sections, and what is stated of their length.
+    pub fn missing_texts(&self, message: &Message) -> Vec<(EntryId, Section, Option<u64>)> {
+        let small = message.entries.iter().filter(|e| is_small(message, e.id));
+        let missing = small.filter(|e| !self.texts.contains(&text_key(message, e.id)));
+        missing
+            .filter_map(|e| match kind(message, e.id) {
+                Ok(Kind::Headers(section)) => Some((e.id, section, None)),
+                Ok(Kind::Text { section, octets, .. }) => Some((e.id, section, Some(octets))),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Keeps the header or a text, which came with others; one of no octets is looked at by itself before it is believed.
+    pub fn put_text(&self, message: &Message, entry: EntryId, octets: &[u8]) {
+        if let Ok((_, decoder)) = text_decoder(message, entry)
+            && !octets.is_empty()
+        {
+            let text = decoder(octets);
+            message.learn_size(entry, text.len() as u64);
+            self.texts.put(text_key(message, entry), text);
+        }
+    }
+
+    /// Starts fetching what tells the size of a large part, and what of it is read first or, for who reads it through, more.
+    pub fn prefetch(&self, content: &Content, part: &FilePart, wants: Wants) {
+        let end = part.object.length().octets();
+        if wants.intersects(Wants::THROUGH) {
+            content.prefetch(&part.object, 0..MAX_OBJECT);
+        } else if wants.intersects(Wants::PARTS) {
+            content.prefetch(&part.object, 0..BEGINNING);
+        }
+        match part.encoding {
+            Encoding::Identity => content.prefetch(&part.object, end.saturating_sub(1)..end),
+            Encoding::Base64 => prefetch_ends(content, &part.object, |range| range, end),
+            Encoding::QuotedPrintable | Encoding::Uuencode => content.prefetch(&part.object, 0..MAX_OBJECT),
+        }
     }
 }
 
@@ -368,12 +419,16 @@ async fn exact_length(content: &Content, source: &Source) -> Result<u64> {
     }
 }
 
+/// Both ends at once; the tail settles the length as well.
+fn prefetch_ends(content: &Content, object: &Arc<Object>, place: impl Fn(Range<u64>) -> Range<u64>, end: u64) {
+    content.prefetch(object, place(0..HEAD.min(end)));
+    content.prefetch(object, place(end.saturating_sub(TAIL)..end));
+}
+
 /// The layout of a base64 part from its two ends; `None` when they are not regular.
 async fn ends(content: &Content, source: &Source) -> Result<Option<Layout>> {
     let stated = source.length().octets();
-    // Both at once; the tail settles the length as well.
-    content.prefetch(&source.object, source.range(0..HEAD.min(stated)));
-    content.prefetch(&source.object, source.range(stated.saturating_sub(TAIL)..stated));
+    prefetch_ends(content, &source.object, |range| source.range(range), stated);
     let length = exact_length(content, source).await?;
     let head = content.read(&source.object, source.range(0..HEAD.min(length))).await?;
     let tail = content.read(&source.object, source.range(length.saturating_sub(TAIL)..length)).await?;

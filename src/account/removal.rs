@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::Account;
-use super::change::{Deletion, Transfer};
 use super::index::Index;
+use super::intent::{Deletion, Transfer};
 use super::mailboxes::Mailboxes;
 use super::transfer::deleted;
 use crate::error::{Error, Result};

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use tracing::{info, warn};
 
 use super::Account;
-use super::change::Transfer;
 use super::index::{Index, copied};
+use super::intent::Transfer;
 use crate::error::{Error, Result};
 use crate::imap::Command;
 use crate::mail::arrival::{Sought, plan_matches};

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use tracing::{debug, info, warn};
 
 use super::Account;
-use super::change::{ANSWER_MAX, Place};
 use super::index::Index;
+use super::intent::{ANSWER_MAX, Place};
 use super::transfer::{deleted, is_unclear, is_unknown_command, not_done};
 use crate::error::{Error, Result};
 use crate::imap::request::Upload;

@@ -13,7 +13,7 @@ use crate::config::{self, Settings};
 use crate::imap;
 
 /// Also the EXIT STATUS of the man page.
-pub const EXIT_CODES: &str = "Exit codes: 0 done, 64 wrong call, 69 server unreachable or unfit, 70 defect of imapfs, \
+pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 nothing found, 64 wrong call, 69 server unreachable or unfit, 70 defect of imapfs, \
      71 this machine cannot do it, 75 try again later, 77 login refused or no password, 78 config file wrong; \
      called by mount(8): 0, 1, 2, 32.";
 
@@ -57,6 +57,10 @@ pub enum Command {
     Status(Status),
     /// Connect, and say what the server can do and what imapfs makes of it
     Check(Check),
+    /// Print the paths of the messages that a query is about
+    Search(Search),
+    /// Print the lines of messages that match a pattern; only messages that the server finds are read
+    Grep(Grep),
     /// Write an account into the config file
     Configure(Configure),
     /// Print completions for a shell
@@ -178,6 +182,55 @@ pub struct Status {
     /// Print JSON
     #[arg(long, env = "IMAPFS_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
+}
+
+/// `imapfs search`.
+#[derive(Args, Debug)]
+pub struct Search {
+    /// Directory of a mailbox in a mount; or the mount itself, for all mailboxes
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub path: PathBuf,
+    /// Words and terms, such as: invoice from:bob since:2026-01-01 -is:read has:attachment
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub query: Vec<String>,
+    /// End each path with a NUL, for xargs -0
+    #[arg(short = '0', long, env = "IMAPFS_NULL", value_parser = BoolishValueParser::new())]
+    pub null: bool,
+    /// Print JSON
+    #[arg(long, env = "IMAPFS_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+    /// Print how many there are
+    #[arg(long, env = "IMAPFS_COUNT", value_parser = BoolishValueParser::new())]
+    pub count: bool,
+    /// Read what the server found, and leave out what does not hold the texts: for servers that find words by their stem
+    #[arg(long, env = "IMAPFS_EXACT", value_parser = BoolishValueParser::new())]
+    pub exact: bool,
+}
+
+/// `imapfs grep`.
+#[derive(Args, Debug)]
+pub struct Grep {
+    /// Regular expression; it is looked for in headers, bodies and attachments of a text type
+    #[arg(allow_hyphen_values = true)]
+    pub pattern: String,
+    /// Mount, mailbox (with those in it), or message
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub path: PathBuf,
+    /// Upper and lower case are the same
+    #[arg(short, long, env = "IMAPFS_IGNORE_CASE", value_parser = BoolishValueParser::new())]
+    pub ignore_case: bool,
+    /// Print only the names of files that match
+    #[arg(short = 'l', long, env = "IMAPFS_FILES", value_parser = BoolishValueParser::new())]
+    pub files: bool,
+    /// Print how many lines match, of each file that has any
+    #[arg(short, long, env = "IMAPFS_COUNT", value_parser = BoolishValueParser::new())]
+    pub count: bool,
+    /// Print line numbers
+    #[arg(short = 'n', long, env = "IMAPFS_LINE_NUMBER", value_parser = BoolishValueParser::new())]
+    pub line_number: bool,
+    /// The pattern is a text
+    #[arg(short = 'F', long, env = "IMAPFS_FIXED", value_parser = BoolishValueParser::new())]
+    pub fixed: bool,
 }
 
 /// `imapfs check`.

@@ -5,6 +5,8 @@ use crate::error::Error;
 /// Why the program ends, as its exit code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
+    /// Nothing was found; not worth a word.
+    Nothing = 1,
     /// Called in a way that makes no sense.
     Usage = 64,
     /// The server cannot be reached, or cannot do what is needed.
@@ -25,7 +27,7 @@ impl Exit {
     /// The exit code that mount(8) expects of a helper: 1 wrong call or no rights, 2 system error, 32 mount failure.
     pub fn of_mount(self) -> u8 {
         match self {
-            Exit::Usage | Exit::Config => 1,
+            Exit::Nothing | Exit::Usage | Exit::Config => 1,
             Exit::Software | Exit::System => 2,
             Exit::Unavailable | Exit::Temporary | Exit::Auth => 32,
         }

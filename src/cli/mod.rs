@@ -5,11 +5,15 @@ mod background;
 mod check;
 mod configure;
 pub mod exit;
+mod found;
 mod generate;
+mod grep;
+mod grep_query;
 mod log;
 mod mount;
 mod mount8;
 mod mount_options;
+mod search;
 mod status;
 mod target;
 mod umount;
@@ -40,7 +44,9 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nobody to tell: the exit code says it.
-            let _ = writeln!(io::stderr(), "imapfs: {}", failure.message.trim_end());
+            if !failure.message.is_empty() {
+                let _ = writeln!(io::stderr(), "imapfs: {}", failure.message.trim_end());
+            }
             ExitCode::from(code(&failure))
         }
     }
@@ -54,6 +60,8 @@ fn run(arguments: Vec<OsString>, password: Option<SecretString>) -> Result<(), F
         Command::Umount(umount) => umount::run(&umount),
         Command::Status(status) => status::run(&status),
         Command::Check(check) => check::run(&check, &cli.global, password),
+        Command::Grep(grep) => grep::run(&grep),
+        Command::Search(search) => search::run(&search),
         Command::Configure(configure) => configure::run(&configure, &cli.global),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man => generate::man(),

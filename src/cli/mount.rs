@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use secrecy::SecretString;
 
@@ -108,6 +109,7 @@ fn options(mount: &Mount, global: &Global, password: Option<SecretString>) -> Re
         allow_other: settings.allow_other.unwrap_or(false),
         umask: settings.umask.unwrap_or(0),
         nonempty: mount.view.nonempty,
+        searches: settings.searches.into_iter().map(|(name, query)| (name, Arc::new(query))).collect(),
         read_only: imap.read_only,
         deletion: match settings.delete.unwrap_or_default() {
             Delete::Trash => Deletion::Trash,

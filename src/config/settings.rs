@@ -1,5 +1,6 @@
 //! One account's settings, as a stanza of the config file or the command line gives them; nothing is filled in yet.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
@@ -7,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
 
 use crate::imap::Tls;
+use crate::mail::query::{self, Query};
 
 /// How messages are named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -73,6 +75,9 @@ pub struct Settings {
     /// Permission bits that are taken away: in the file a string of octal digits, as umask(1) takes it.
     #[serde(deserialize_with = "umask")]
     pub umask: Option<u16>,
+    /// Saved searches: `[accounts.NAME.searches]`, a query for each name.
+    #[serde(deserialize_with = "searches")]
+    pub searches: BTreeMap<String, Query>,
     /// Where the password comes from.
     pub password: Password,
     /// Where the OAuth2 access token comes from; goes before the password.
@@ -123,6 +128,7 @@ impl Settings {
             show_views: self.show_views.or(below.show_views),
             allow_other: self.allow_other.or(below.allow_other),
             umask: self.umask.or(below.umask),
+            searches: if self.searches.is_empty() { below.searches } else { self.searches },
             password: Password {
                 command: self.password.command.or(below.password.command),
                 file: self.password.file.or(below.password.file),
@@ -175,6 +181,24 @@ fn tls<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Tls>, D::Error> {
         "none" => Ok(Some(Tls::None)),
         _ => Err(D::Error::custom("tls: expected \"implicit\", \"starttls\" or \"none\"")),
     }
+}
+
+fn searches<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Query>, D::Error> {
+    let wrong = |name: &str, why: String| D::Error::custom(format!("searches.{name:?}: {why}"));
+    let texts = BTreeMap::<String, String>::deserialize(from)?;
+    let parsed = texts.into_iter().map(|(name, text)| {
+        // It is to be the name of a directory that is not hidden.
+        if name.is_empty()
+            || name.len() > 255
+            || name.starts_with('.')
+            || name.contains(|c: char| c == '/' || c.is_control())
+        {
+            return Err(wrong(&name, "this cannot be the name of a directory".to_owned()));
+        }
+        let query = query::parse(&text).map_err(|bad| wrong(&name, format!("query, {bad}")))?;
+        Ok((name, query))
+    });
+    parsed.collect()
 }
 
 impl<'de> Deserialize<'de> for Password {

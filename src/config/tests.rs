@@ -30,6 +30,8 @@ fn an_account_has_all_its_settings() {
         umask = "027"
         password.command = "pass show work"
         password.file = "/etc/secret"
+        searches.unread = "is:unread -tag:$Junk"
+        searches."big mail" = "larger:10M"
 
         [accounts."me@home"]
         host = "h"
@@ -46,6 +48,8 @@ fn an_account_has_all_its_settings() {
     assert_eq!((work.compress, work.read_only, work.names), (Some(false), Some(true), Some(Names::Uid)));
     assert_eq!(work.tls_ca.as_deref(), Some(Path::new("/etc/imapfs/ca.pem")));
     assert_eq!(work.password.file.as_deref(), Some(Path::new("/etc/secret")));
+    assert_eq!(work.searches["unread"].to_string(), "is:unread -tag:$Junk");
+    assert_eq!(work.searches["big mail"].to_string(), "larger:10M");
     let home = &config.accounts["me@home"];
     assert_eq!(home.password.value.as_ref().unwrap().expose_secret(), "hunter2");
     assert_eq!(home.token.command.as_deref(), Some("oama access me"));
@@ -74,6 +78,11 @@ fn a_mistake_is_named_with_its_line_and_without_its_value() {
     check("[accounts.a]\nnames = \"long\"", "/c.toml: line 2: unknown variant `long`, expected `full` or `uid`");
     check("[accounts.a]\nhost = \"h\"\nhost = \"i\"", "/c.toml: line 3: duplicate key");
     check("[accounts.a]\npassword = hunter2", "/c.toml: line 2:");
+    check(
+        "[accounts.a]\nsearches.x = \"a is:blue\"",
+        "/c.toml: line 2: searches.\"x\": query, column 6: expected unread",
+    );
+    check("[accounts.a]\nsearches.\".x\" = \"a\"", "/c.toml: line 2: searches.\".x\": this cannot be the name");
     check("[accounts.a", "/c.toml: line 1:");
 }
 

@@ -2,18 +2,17 @@
 //! was copied whole on the server when the directory was made. So its parts are out of sight until they are created.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::read::OpenFile;
-use super::{Entry, Fs, Opened};
+use super::{Entry, Fs};
 use crate::account::{Place, Reader};
 use crate::error::{Error, Result};
-use crate::tree::node::{EntryId, Ino, Node};
+use crate::tree::node::{EntryId, Node};
 
 /// A copy of which nothing was created for so long is one that nobody goes on with: all of it is shown.
 const IDLE: Duration = Duration::from_secs(60);
@@ -46,7 +45,7 @@ impl Copies {
     }
 
     /// What it is a copy of.
-    fn original(&self, at: Place) -> Option<Place> {
+    pub fn original(&self, at: Place) -> Option<Place> {
         self.lock().get(&at).map(|copy| copy.original)
     }
 
@@ -93,6 +92,13 @@ pub struct CopiedPart {
     reader: OnceCell<Reader>,
 }
 
+impl CopiedPart {
+    /// The part `node` of a copy of the message that `original` is the same part of.
+    pub fn new(node: Node, original: Node) -> Self {
+        Self { node, original, reader: OnceCell::new() }
+    }
+}
+
 impl Fs {
     /// Creates the part of this name in a directory of a copy in the making: it is there from then on. `None` when the
     /// directory is in no such copy. Errors: `Exists`; `NotPermitted` for what the message has not.
@@ -117,18 +123,6 @@ impl Fs {
             self.part_entry(&message, id)
         };
         Some(create.await)
-    }
-
-    /// Opens a part of a copy that was just created.
-    pub(super) fn open_copy(&self, ino: Ino) -> Result<Opened> {
-        let node = self.node(ino)?;
-        let Node::Entry(mailbox, uid, entry) = node else { return Err(Error::Stale) };
-        let original = self.copies.original((mailbox, uid)).unwrap_or((mailbox, uid));
-        let original = Node::Entry(original.0, original.1, entry);
-        let handle = self.new_handle();
-        let part = CopiedPart { node, original, reader: OnceCell::new() };
-        self.files().insert(handle, Arc::new(OpenFile::Copy(part)));
-        Ok(Opened { handle, invalidate: false, keep_cache: false })
     }
 
     /// Octets of a part of a copy. They are read of the original, which the copying program reads as well; of the copy
@@ -157,16 +151,15 @@ impl Fs {
         Ok(size)
     }
 
-    /// How many octets of an open file, from `offset` on, a part of a copy has without anything being done: when it is a
+    /// How many octets of an open file of `source`, from `offset` on, a part of a copy has without anything being done: when it is a
     /// copy of that very file.
     pub(super) async fn copied_already(
         &self,
         part: &CopiedPart,
-        source: &OpenFile,
+        source: Option<Node>,
         offset: u64,
     ) -> Result<Option<u64>> {
-        let OpenFile::Reader { node, .. } = source else { return Ok(None) };
-        let node = self.aliases.resolve(*node);
+        let Some(node) = source.map(|node| self.aliases.resolve(node)) else { return Ok(None) };
         if node != self.aliases.resolve(part.original) {
             return Ok(None);
         }

@@ -2,22 +2,19 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::write::local_entry;
-use super::{Attr, Entry, Fs, IMMUTABLE_TTL, Kind, MESSAGE_TTL};
+use super::attr::{directory, file, nanos};
+use super::{Entry, Fs, IMMUTABLE_TTL, Kind, MESSAGE_TTL};
 use crate::account::Message;
 use crate::error::{Error, Result};
 use crate::mail::envelope::Summary;
-use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
-
-const DIRECTORY_PERM: u16 = 0o700;
-const FILE_PERM: u16 = 0o600;
+use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node, SearchView};
 
 impl Fs {
     /// The exact attributes of a node.
     pub async fn getattr(&self, ino: Ino) -> Result<Entry> {
         // What is being written is what it is by then, whatever the server has of it.
         let mut entry = match self.local_file(ino) {
-            Some(local) => local_entry(&local),
+            Some(local) => local.entry(),
             None => self.entry(self.node(ino)?).await?,
         };
         // Whatever became of it, who holds it knows it by this number.
@@ -33,14 +30,25 @@ impl Fs {
                 let id = self.mailbox_of(node).flatten();
                 directory(node, nanos(self.account.changed(id)?), poll)
             }
-            Node::Local(_) => local_entry(&*self.locals.get(node).ok_or(Error::Stale)?),
+            Node::Local(_) => self.locals.get(node).ok_or(Error::Stale)?.entry(),
             Node::AccountView(AccountView::Control) => directory(node, nanos(SystemTime::UNIX_EPOCH), IMMUTABLE_TTL),
             Node::AccountView(view @ (AccountView::Status | AccountView::Metrics)) => {
                 let is_status = view == AccountView::Status;
                 let text = if is_status { self.account.status() } else { self.account.metrics() };
                 file(node, text.len() as u64, nanos(SystemTime::now()), Duration::ZERO)
             }
-            Node::MailboxView(id, MailboxView::Eml) => directory(node, nanos(self.account.changed(Some(id))?), poll),
+            Node::AccountView(AccountView::Search) => directory(node, nanos(self.account.changed(None)?), poll),
+            Node::Search(number, SearchView::Messages | SearchView::Eml) => {
+                let changed = self.account.changed(self.search(number)?.scope)?;
+                directory(node, nanos(changed), poll)
+            }
+            Node::Search(number, SearchView::Table) => {
+                let table = self.found_table(number).await?;
+                file(node, table.len() as u64, nanos(SystemTime::now()), Duration::ZERO)
+            }
+            Node::MailboxView(id, MailboxView::Eml | MailboxView::Search) => {
+                directory(node, nanos(self.account.changed(Some(id))?), poll)
+            }
             Node::MailboxView(id, MailboxView::Table) => {
                 let table = self.table(id).await?;
                 file(node, table.len() as u64, nanos(self.account.changed(Some(id))?), Duration::ZERO)
@@ -68,7 +76,7 @@ impl Fs {
         if entry == EntryId::DIRECTORY {
             directory(node, mtime, MESSAGE_TTL)
         } else if let Some(local) = self.locals.get(node) {
-            local_entry(&local)
+            local.entry()
         } else {
             file(node, summary.size, mtime, MESSAGE_TTL)
         }
@@ -90,21 +98,4 @@ impl Fs {
             }
         })
     }
-}
-
-pub(super) fn nanos(time: SystemTime) -> i128 {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => after.as_nanos() as i128,
-        Err(before) => -(before.duration().as_nanos() as i128),
-    }
-}
-
-fn directory(node: Node, mtime_nanos: i128, ttl: Duration) -> Entry {
-    let attr = Attr { ino: node.pack(), kind: Kind::Directory, size: 0, mtime_nanos, perm: DIRECTORY_PERM };
-    Entry { attr, entry_ttl: ttl, attr_ttl: ttl }
-}
-
-pub(super) fn file(node: Node, size: u64, mtime_nanos: i128, ttl: Duration) -> Entry {
-    let attr = Attr { ino: node.pack(), kind: Kind::File, size, mtime_nanos, perm: FILE_PERM };
-    Entry { attr, entry_ttl: ttl, attr_ttl: ttl }
 }

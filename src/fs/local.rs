@@ -7,7 +7,10 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::Entry;
+use super::attr::file;
 use super::spool::Spool;
 pub use crate::account::Place;
 use crate::account::Reader;
@@ -79,6 +82,12 @@ pub struct Local {
 }
 
 impl Local {
+    /// The attributes of a file that is being written, which hold for no moment.
+    pub fn entry(&self) -> Entry {
+        let facts = self.facts();
+        file(self.node, facts.size, facts.mtime_nanos, Duration::ZERO)
+    }
+
     pub fn new(node: Node, facts: Facts) -> Arc<Self> {
         Arc::new(Self { node, turn: tokio::sync::Mutex::default(), facts: Mutex::new(facts) })
     }

@@ -27,6 +27,9 @@ impl Fs {
                 let view = AccountView::in_control(name).ok_or(Error::NotFound)?;
                 self.entry(Node::AccountView(view)).await
             }
+            Node::AccountView(AccountView::Search) => self.entry(self.name_search(None, name)?).await,
+            Node::MailboxView(mailbox, MailboxView::Search) => self.entry(self.name_search(Some(mailbox), name)?).await,
+            Node::Search(number, view) => self.lookup_in_search(number, view, name).await,
             Node::MailboxView(mailbox, MailboxView::Eml) => {
                 let name = parse_eml_name(name).ok_or(Error::NotFound)?;
                 self.lookup_message(mailbox, name, EntryId::RAW).await

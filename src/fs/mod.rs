@@ -1,6 +1,7 @@
 //! THE SYSCALLS. One file per verb; knows nodes and names, the account and no kernel.
 
 mod alias;
+mod attr;
 mod changes;
 mod commit;
 mod copying;
@@ -13,6 +14,7 @@ mod read;
 mod readdir;
 mod remove;
 mod rename;
+mod search;
 mod spool;
 mod write;
 mod xattr;
@@ -28,6 +30,7 @@ use tokio::sync::mpsc;
 
 use crate::account::Account;
 use crate::error::{Error, Result};
+use crate::mail::query::Query;
 use crate::tree::message_name::Names;
 use crate::tree::node::{Ino, MailboxId, Node};
 
@@ -127,6 +130,8 @@ pub struct Options {
     pub show_views: bool,
     /// The directory of the files that are being written.
     pub spool: PathBuf,
+    /// Saved searches, by name.
+    pub searches: Vec<(String, Arc<Query>)>,
 }
 
 /// How long the kernel may believe a message's name: what others expunge is gone from there after that time at the
@@ -150,6 +155,7 @@ pub struct Fs {
     copies: copying::Copies,
     hidden: Arc<remove::Hidden>,
     locals: local::Locals,
+    searches: search::Searches,
 }
 
 impl Fs {
@@ -171,6 +177,7 @@ impl Fs {
             copies: copying::Copies::default(),
             hidden: Arc::default(),
             locals: local::Locals::default(),
+            searches: search::Searches::default(),
         })
     }
 

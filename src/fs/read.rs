@@ -9,7 +9,7 @@ use super::local::Local;
 use super::{Bytes, Fs, Handle, Opened};
 use crate::account::Reader;
 use crate::error::{Error, Result};
-use crate::tree::node::{AccountView, Ino, MailboxId, MailboxView, Node};
+use crate::tree::node::{AccountView, Ino, MailboxId, MailboxView, Node, SearchView};
 use crate::tree::views::format_table;
 
 /// An open file.
@@ -42,7 +42,25 @@ pub struct Closer {
     pub owner: u64,
 }
 
+impl OpenFile {
+    /// What is read, when that is what the server has.
+    pub fn node(&self) -> Option<Node> {
+        if let OpenFile::Reader { node, .. } = self { Some(*node) } else { None }
+    }
+}
+
 impl Fs {
+    /// Opens a part of a copy that was just created.
+    pub(super) fn open_copy(&self, ino: Ino) -> Result<Opened> {
+        let node = self.node(ino)?;
+        let Node::Entry(mailbox, uid, entry) = node else { return Err(Error::Stale) };
+        let original = self.copies.original((mailbox, uid)).unwrap_or((mailbox, uid));
+        let original = Node::Entry(original.0, original.1, entry);
+        let handle = self.new_handle();
+        self.files().insert(handle, Arc::new(OpenFile::Copy(CopiedPart::new(node, original))));
+        Ok(Opened { handle, invalidate: false, keep_cache: false })
+    }
+
     /// Opens a file for reading, or for writing as well; `pid` is the thread that does.
     pub async fn open(&self, ino: Ino, write: bool, pid: u32) -> Result<Opened> {
         if let Some(local) = self.local_file(ino) {
@@ -56,6 +74,7 @@ impl Fs {
             Node::AccountView(AccountView::Status) => Reader::text(self.account.status().as_bytes().to_vec()),
             Node::AccountView(AccountView::Metrics) => Reader::text(self.account.metrics().as_bytes().to_vec()),
             Node::MailboxView(id, MailboxView::Table) => Reader::text(self.table(id).await?),
+            Node::Search(number, SearchView::Table) => Reader::text(self.found_table(number).await?),
             Node::Entry(id, uid, entry) => self.account.open_entry(id, uid, entry).await?,
             _ => return Err(Error::IsDirectory),
         };

@@ -6,8 +6,9 @@ use super::{DirEntry, Entry, Fs, Handle};
 use crate::account::Message;
 use crate::error::{Error, Result};
 use crate::mail::envelope::Summary;
-use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
-use crate::tree::views::format_eml_name;
+use crate::tree::found::Found;
+use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node, SearchView};
+use crate::tree::views::{MAILBOX_VIEWS, format_eml_name};
 
 /// A directory as it was when it was opened.
 #[derive(Debug)]
@@ -29,6 +30,10 @@ enum Content {
     Message { message: Arc<Message>, entries: Vec<EntryId> },
     /// `.imapfs/`
     Control,
+    /// What a search found: message directories, or files.
+    Found { found: Arc<Found>, entry: EntryId },
+    /// `.search/`: saved searches.
+    Searches(Vec<(String, Node)>),
 }
 
 impl Content {
@@ -38,6 +43,8 @@ impl Content {
             Content::Eml { messages, .. } => messages.len(),
             Content::Message { entries, .. } => entries.len(),
             Content::Control => AccountView::CONTROL.len(),
+            Content::Found { found, .. } => found.len(),
+            Content::Searches(names) => names.len(),
         }
     }
 }
@@ -71,6 +78,18 @@ impl Fs {
                 (parent, Content::Message { message, entries })
             }
             Node::AccountView(AccountView::Control) => (Node::Root, Content::Control),
+            Node::AccountView(AccountView::Search) => (Node::Root, Content::Searches(self.saved_searches(None))),
+            Node::MailboxView(id, MailboxView::Search) => {
+                (self.mailbox_node(Some(id)), Content::Searches(self.saved_searches(Some(id))))
+            }
+            Node::Search(number, SearchView::Messages) => {
+                let parent = self.search_parent(&*self.search(number)?);
+                (parent, Content::Found { found: self.find(number).await?, entry: EntryId::DIRECTORY })
+            }
+            Node::Search(number, SearchView::Eml) => {
+                let parent = Node::Search(number, SearchView::Messages);
+                (parent, Content::Found { found: self.find(number).await?, entry: EntryId::RAW })
+            }
             _ => return Err(Error::NotDirectory),
         };
         let handle = self.new_handle();
@@ -107,11 +126,13 @@ impl Fs {
         };
         let mut names = Vec::new();
         if let Some(id) = holder().filter(|_| self.options.show_views) {
-            let views = [MailboxView::Eml, MailboxView::Table];
-            names.extend(views.map(|view| (view.name().to_owned(), Node::MailboxView(id, view))));
+            names.extend(MAILBOX_VIEWS.map(|view| (view.name().to_owned(), Node::MailboxView(id, view))));
         }
         if node == Node::Root && self.options.show_views {
-            names.push((AccountView::Control.name().to_owned(), Node::AccountView(AccountView::Control)));
+            // The root of a mount of one mailbox has one `.search`, that of the whole mount.
+            names.retain(|(name, _)| name != AccountView::Search.name());
+            let views = [AccountView::Control, AccountView::Search];
+            names.extend(views.map(|view| (view.name().to_owned(), Node::AccountView(view))));
         }
         names.extend(self.account.children(mailbox).into_iter().map(|(name, id)| (name, Node::Mailbox(id))));
         Ok((parent, Content::Mailbox { names, mailbox, messages }))
@@ -162,6 +183,18 @@ impl Fs {
             Content::Message { message, entries } => {
                 let info = entries.get(at).and_then(|id| message.entries.get(*id)).ok_or(Error::NotFound)?;
                 (info.name.to_string(), self.part_entry(message, info.id)?)
+            }
+            Content::Searches(names) => {
+                let (name, node) = names.get(at).ok_or(Error::NotFound)?;
+                (name.clone(), self.entry(*node).await?)
+            }
+            Content::Found { found, entry } => {
+                let message = found.get(at).ok_or(Error::NotFound)?;
+                let name = found.name(self.options.names, message);
+                let name = if *entry == EntryId::RAW { format_eml_name(&name) } else { name };
+                let mut found = self.message_entry(message.mailbox, message.summary, *entry);
+                found.entry_ttl = self.account.poll_interval();
+                (name, found)
             }
             Content::Control => {
                 let view = *AccountView::CONTROL.get(at).ok_or(Error::NotFound)?;

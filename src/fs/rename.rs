@@ -112,7 +112,11 @@ impl Fs {
         let what = classify(from, node);
         let holder = match self.place_of(from) {
             Where::Mailbox(id) | Where::Eml(id) => Some(id),
-            _ => None,
+            // A message that a search found is in its own mailbox all the same.
+            _ => match (from, node) {
+                (Node::Search(..), Node::Entry(id, ..)) => Some(id),
+                _ => None,
+            },
         };
         let same_name = name == to_name;
         let plan =
@@ -254,7 +258,7 @@ fn classify(parent: Node, node: Node) -> What {
         (_, Node::Mailbox(id)) => What::Mailbox(id),
         (_, Node::Entry(_, _, EntryId::DIRECTORY)) => What::Message,
         (Node::Entry(..), Node::Entry(..)) => What::Part,
-        (Node::MailboxView(..), Node::Entry(..)) => What::Eml,
+        (Node::MailboxView(..) | Node::Search(..), Node::Entry(..)) => What::Eml,
         (_, Node::Entry(..)) => What::Named,
         _ => What::View,
     }

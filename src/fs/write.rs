@@ -2,9 +2,9 @@
 //! that becomes mail is told in `commit`.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use super::getattr::{file, nanos};
+use super::attr::nanos;
 use super::local::{Content, Facts, Home, Local, Original, Place};
 use super::read::{OpenFile, OpenLocal};
 use super::spool::Spool;
@@ -56,7 +56,7 @@ impl Fs {
         let node = self.locals.number().ok_or_else(|| Error::Local("too many files were created".into()))?;
         let local = self.locals.insert(Local::new(node, facts));
         self.locals.set_name(at, name, node);
-        Ok((local_entry(&local), self.open_local(local, pid)))
+        Ok((local.entry(), self.open_local(local, pid)))
     }
 
     /// Where a file of this name in this directory would be.
@@ -69,7 +69,7 @@ impl Fs {
             },
             Node::MailboxView(id, MailboxView::Eml) | Node::Entry(id, _, EntryId::DIRECTORY) => id,
             Node::Entry(..) => return Err(refused("a part of a message cannot be changed: write message.eml")),
-            Node::MailboxView(..) | Node::AccountView(_) | Node::Local(_) => {
+            Node::MailboxView(..) | Node::AccountView(_) | Node::Search(..) | Node::Local(_) => {
                 return Err(refused("no file can be created here"));
             }
         };
@@ -158,7 +158,7 @@ impl Fs {
             facts.mtime_nanos = nanos(mtime);
             facts.date = i64::try_from(facts.mtime_nanos.div_euclid(1_000_000_000)).ok();
         }
-        Ok(local_entry(&local))
+        Ok(local.entry())
     }
 
     async fn truncate(self: &Arc<Self>, local: &Local, size: u64) -> Result<()> {
@@ -218,7 +218,7 @@ impl Fs {
         let source = self.file(from)?;
         if let OpenFile::Copy(part) = &*self.file(to)?
             && offset_in == offset_out
-            && let Some(left) = self.copied_already(part, &source, offset_in).await?
+            && let Some(left) = self.copied_already(part, source.node(), offset_in).await?
         {
             return Ok(len.min(left).min(u32::MAX.into()) as u32);
         }
@@ -296,12 +296,6 @@ fn changed(local: &Local, size: u64) {
     facts.date = None;
     facts.dirty = true;
     facts.failed = None;
-}
-
-/// The attributes of a file that is being written, which hold for no moment.
-pub(super) fn local_entry(local: &Local) -> Entry {
-    let facts = local.facts();
-    file(local.node, facts.size, facts.mtime_nanos, Duration::ZERO)
 }
 
 /// Is it a message as a directory?

@@ -26,11 +26,47 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// Octets from which memory is taken from the kernel and given back to it one by one.
+#[cfg(target_env = "gnu")]
+const MAPPED: libc::c_int = 128 * 1024;
+
+/// Has freed memory given back to the kernel. Pieces of messages come and go by the megabyte on all threads; glibc would
+/// soon keep them in the heap of each thread, and twice as much as is in use would stay resident.
+pub fn return_freed_memory() {
+    // SAFETY: takes no pointer; a value that is not accepted changes nothing.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
+    }
+}
+
 /// False when there is no thread `pid`, whoever owned it.
 pub(super) fn thread_exists(pid: u32) -> bool {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
     // SAFETY: takes no pointer; signal 0 is none.
     check(unsafe { libc::kill(pid, 0) }).err().and_then(|error| error.raw_os_error()) != Some(libc::ESRCH)
+}
+
+/// Octets of an attribute that are read.
+const ATTRIBUTE_MAX: usize = 64 * 1024;
+
+/// getxattr(2); `None` when the attribute is not set, or the file system has none.
+///
+/// # Errors
+/// What the file system says.
+pub fn attribute(path: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
+    let (path, name) = (c_path(path)?, CString::new(name)?);
+    let mut value = vec![0; ATTRIBUTE_MAX];
+    // SAFETY: two C strings and a buffer of the length that is given, which live until the call has returned.
+    let size = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    match check_size(size) {
+        Ok(size) => {
+            value.truncate(size);
+            Ok(Some(value))
+        }
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// mount(2).

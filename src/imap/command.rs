@@ -149,6 +149,7 @@ pub fn lines(command: &Command, mailbox: Option<&MailboxName>, dialect: &Dialect
             one(line.map(|line| line.text(" (/private /shared)")))
         }
         Command::Search { uids, message_id } => search(uids, message_id.as_deref(), dialect),
+        Command::Query(keys) => one(super::search::line(keys, dialect.esearch)),
         Command::Store { .. }
         | Command::Copy { .. }
         | Command::Move { .. }

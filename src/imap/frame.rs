@@ -2,7 +2,7 @@
 //!
 //! 1. Framing knows nothing of what is said, so that a response which nobody understands costs itself only.
 //! 2. Each octet is looked at once, however the bytes come in.
-//! 3. Nothing is allocated from a number that the server announced: room grows with what has arrived.
+//! 3. From a number that the server announced at most 2 MiB are allocated: else room grows with what has arrived.
 //! 4. What is too long is thrown away as it streams in, and a marker stands in its place: a message of a million parts
 //!    must not cost the connection that lists the mailbox.
 
@@ -29,8 +29,10 @@ const LITERAL: u64 = 64 << 10;
 const TOTAL: u64 = 1 << 20;
 /// Room that is made for one read.
 const READ: usize = 64 << 10;
-/// Room that is made for a literal before any of it has come.
-const LITERAL_READ: usize = 256 << 10;
+/// A literal of at least so many octets gets memory of its own, so that who keeps it keeps nothing else.
+const OWN: usize = 64 << 10;
+/// The largest for which that is made before it has come.
+const OWN_MAX: usize = 2 << 20;
 /// Less room than this is not worth a read: a TLS record.
 const READ_MIN: usize = 16 << 10;
 /// An empty buffer larger than this (after a long line) is given back.
@@ -192,12 +194,13 @@ impl Framer {
             self.buffer = BytesMut::new();
         }
         let length = self.buffer.len();
-        // For a literal no more than has come already: its announced length may be a lie.
-        let room = match self.state {
-            State::Keep(octets) => octets.saturating_sub(length).clamp(READ_MIN, length.max(LITERAL_READ)),
-            State::Line | State::Skip { .. } => READ,
+        let (room, enough) = match self.state {
+            State::Keep(octets) if octets <= OWN_MAX => (octets.saturating_sub(length), octets.saturating_sub(length)),
+            // No more than has come already: its announced length may be a lie.
+            State::Keep(octets) => (octets.saturating_sub(length).clamp(READ_MIN, length.max(READ)), READ_MIN),
+            State::Line | State::Skip { .. } => (READ, READ_MIN),
         };
-        if self.buffer.capacity() - length < READ_MIN {
+        if self.buffer.capacity() - length < enough {
             self.buffer.reserve(room);
         }
         &mut self.buffer
@@ -215,7 +218,15 @@ impl Framer {
                 }
                 State::Keep(octets) => {
                     if self.buffer.len() < octets {
+                        self.make_own(octets);
                         return Ok(None);
+                    }
+                    if octets >= OWN && self.buffer.len() > octets {
+                        self.passed += octets as u64;
+                        self.literal = Some(Literal::Data(Bytes::copy_from_slice(&self.buffer[..octets])));
+                        self.buffer.advance(octets);
+                        self.state = State::Line;
+                        continue;
                     }
                     self.passed += octets as u64;
                     self.literal = Some(Literal::Data(self.buffer.split_to(octets).freeze()));
@@ -233,6 +244,15 @@ impl Framer {
                     self.state = State::Line;
                 }
             }
+        }
+    }
+
+    /// Gives a large literal of which a part has come memory of just its size.
+    fn make_own(&mut self, octets: usize) {
+        if (OWN..=OWN_MAX).contains(&octets) && self.buffer.capacity() != octets {
+            let mut own = BytesMut::with_capacity(octets);
+            own.extend_from_slice(&self.buffer);
+            self.buffer = own;
         }
     }
 

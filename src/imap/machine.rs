@@ -423,7 +423,7 @@ fn is_upload(command: &Command) -> bool {
 
 /// Both kinds of search have the same answer.
 fn is_search(command: &Command) -> bool {
-    matches!(command, Command::SearchAll | Command::Search { .. })
+    matches!(command, Command::SearchAll | Command::Search { .. } | Command::Query(_))
 }
 
 /// Do the UIDs of the request belong to another generation of the mailbox?

@@ -21,6 +21,7 @@ pub mod request;
 pub mod response;
 pub mod response_code;
 pub mod sasl;
+pub mod search;
 pub mod server;
 pub mod session;
 pub mod setup;

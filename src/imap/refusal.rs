@@ -77,6 +77,10 @@ pub fn of(asked: &Command, refusal: &Refusal) -> Error {
     let text = || refusal.sentence().into();
     match &refusal.code {
         Some(Code::UnknownCte | Code::Parse) if uploads => Error::Invalid(text()),
+        // RFC 3501 section 6.4.4.
+        Some(Code::BadCharset) => {
+            Error::Unsupported("the server looks for ASCII text only: it refuses the charset UTF-8".into())
+        }
         Some(Code::Limit) if asked.is_change() && !uploads => Error::Quota(text()),
         None | Some(Code::Other(_)) if asked.is_change() && refusal.status == Status::No => {
             let said = String::from_utf8_lossy(&refusal.text).to_ascii_lowercase();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::response::{Code, Data};
+use super::search::Keys;
 use crate::error::Result;
 use crate::mail::flag::Flags;
 use crate::mail::mailbox_name::MailboxName;
@@ -107,6 +108,8 @@ pub enum Command {
         /// Whose header field Message-ID holds this text; `None`: all of them.
         message_id: Option<Vec<u8>>,
     },
+    /// UID SEARCH of what a user asks for; answered by one `Data::Search`. Target: the mailbox.
+    Query(Keys),
     /// UID STORE +FLAGS or -FLAGS, never FLAGS: what another client set stays. Answered by `Data::Fetch` rows with the
     /// flags as they are now; `Done::code` is MODIFIED where `unchanged_since` kept it from some.
     Store {
@@ -201,6 +204,7 @@ impl Command {
             | Command::Fetch { .. }
             | Command::SearchAll
             | Command::Search { .. }
+            | Command::Query(_)
             | Command::QuotaRoot(_)
             | Command::MyRights(_)
             | Command::GetAcl(_)
@@ -229,7 +233,7 @@ impl Command {
 
     /// Does it only read messages of the selected mailbox?
     pub fn is_read(&self) -> bool {
-        matches!(self, Command::Fetch { .. } | Command::SearchAll | Command::Search { .. })
+        matches!(self, Command::Fetch { .. } | Command::SearchAll | Command::Search { .. } | Command::Query(_))
     }
 }
 

@@ -3,6 +3,7 @@
 //! untagged EXPUNGE makes the mailbox worth asking about, and the question is put by UID.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::envelope::Summary;
@@ -106,6 +107,15 @@ impl Mailbox {
     pub fn synced(&self) -> Option<(UidValidity, u64)> {
         let modseq = self.synced_modseq.filter(|modseq| *modseq > 0 && self.complete)?;
         Some((self.validity()?, modseq))
+    }
+
+    /// The messages that come behind this one by UID, or before it when going back.
+    pub fn beside(&self, uid: Uid, back: bool) -> impl Iterator<Item = &Arc<Summary>> {
+        let (behind, before) =
+            if back { (None, Some(..uid)) } else { (Some((Bound::Excluded(uid), Bound::Unbounded)), None) };
+        let behind = behind.into_iter().flat_map(|range| self.messages.range(range));
+        let before = before.into_iter().flat_map(|range| self.messages.range(range).rev());
+        behind.chain(before).map(|(_, message)| message)
     }
 
     /// How many are known.

@@ -144,6 +144,8 @@ pub struct MailboxInfo {
     pub acl: Option<Vec<(String, String)>>,
     /// Resources, used and limit; STORAGE in units of 1024 octets, RFC 9208.
     pub quota: Option<Vec<(String, u64, u64)>>,
+    /// How many mailboxes are in it; `None` for none.
+    pub children: Option<u64>,
     /// Entries and their values, RFC 5464.
     pub metadata: Vec<(String, String)>,
 }
@@ -157,6 +159,7 @@ pub fn mailbox_attributes(info: &MailboxInfo) -> Attributes {
     let mut all = present([
         ("user.imap.mailbox", text(&info.mailbox)),
         ("user.imap.special-use", text(&info.special_use)),
+        ("user.imap.children", number(info.children)),
         ("user.imap.messages", number(info.messages)),
         ("user.imap.unseen", number(info.unseen)),
         ("user.imap.uidnext", number(info.uid_next)),

@@ -3,6 +3,7 @@
 pub mod attributes;
 pub mod date;
 pub mod entries;
+pub mod found;
 pub mod mailbox_names;
 pub mod message_name;
 pub mod node;

@@ -5,7 +5,8 @@
 //! | mailbox id    | UID                                | entry          |
 //! ```
 //! Mailbox id 0 is the account itself, UID 0 the mailbox itself. The root is inode 1, as FUSE has it. A UID in mailbox
-//! 0 numbers what exists only in this mount.
+//! 0 numbers what exists only in this mount: files that are being written, and searches. A query is a text of any
+//! length, so no number can be computed from it; searches are numbered as they are named first.
 
 use std::num::NonZeroU32;
 
@@ -41,6 +42,8 @@ pub enum AccountView {
     Control,
     /// `.imapfs/status`
     Status,
+    /// `.search/`: searches of all mailboxes.
+    Search,
     /// `.imapfs/metrics`
     Metrics,
 }
@@ -51,6 +54,19 @@ pub enum MailboxView {
     /// `.eml/`: the messages flat, as files.
     Eml,
     /// `.messages.tsv`
+    Table,
+    /// `.search/`
+    Search,
+}
+
+/// What a search shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SearchView {
+    /// The messages that were found.
+    Messages,
+    /// `.eml/`: the same, flat, as files.
+    Eml,
+    /// `.messages.tsv`: a table of them.
     Table,
 }
 
@@ -69,6 +85,8 @@ pub enum Node {
     Entry(MailboxId, Uid, EntryId),
     /// A file that exists only here: being written, or scratch. Numbers are never used again: 1 to 2^32-1.
     Local(NonZeroU32),
+    /// A search, by the number that it has in this mount: 1 to 2^32-1.
+    Search(NonZeroU32, SearchView),
 }
 
 impl Node {
@@ -83,12 +101,17 @@ impl Node {
             Node::Root => (0, 0, 1),
             Node::AccountView(AccountView::Control) => (0, 0, 2),
             Node::AccountView(AccountView::Status) => (0, 0, 3),
-            Node::AccountView(AccountView::Metrics) => (0, 0, 4),
+            Node::AccountView(AccountView::Search) => (0, 0, 4),
+            Node::AccountView(AccountView::Metrics) => (0, 0, 5),
             Node::Mailbox(mailbox) => (mailbox.0, 0, 0),
             Node::MailboxView(mailbox, MailboxView::Eml) => (mailbox.0, 0, 1),
             Node::MailboxView(mailbox, MailboxView::Table) => (mailbox.0, 0, 2),
+            Node::MailboxView(mailbox, MailboxView::Search) => (mailbox.0, 0, 3),
             Node::Entry(mailbox, uid, entry) => (mailbox.0, uid.get(), entry.0),
             Node::Local(number) => (0, number.get(), 0),
+            Node::Search(number, SearchView::Messages) => (0, number.get(), 1),
+            Node::Search(number, SearchView::Eml) => (0, number.get(), 2),
+            Node::Search(number, SearchView::Table) => (0, number.get(), 3),
         };
         Ino(u64::from(mailbox) << 48 | u64::from(uid) << 16 | u64::from(entry))
     }
@@ -102,12 +125,23 @@ impl Node {
             (0, None, 1) => Some(Node::Root),
             (0, None, 2) => Some(Node::AccountView(AccountView::Control)),
             (0, None, 3) => Some(Node::AccountView(AccountView::Status)),
-            (0, None, 4) => Some(Node::AccountView(AccountView::Metrics)),
-            (0, Some(number), 0) => NonZeroU32::new(number.get()).map(Node::Local),
+            (0, None, 4) => Some(Node::AccountView(AccountView::Search)),
+            (0, None, 5) => Some(Node::AccountView(AccountView::Metrics)),
+            (0, Some(number), kind) => {
+                let number = NonZeroU32::new(number.get())?;
+                match kind {
+                    0 => Some(Node::Local(number)),
+                    1 => Some(Node::Search(number, SearchView::Messages)),
+                    2 => Some(Node::Search(number, SearchView::Eml)),
+                    3 => Some(Node::Search(number, SearchView::Table)),
+                    _ => None,
+                }
+            }
             (0, _, _) => None,
             (mailbox, None, 0) => Some(Node::Mailbox(MailboxId(mailbox))),
             (mailbox, None, 1) => Some(Node::MailboxView(MailboxId(mailbox), MailboxView::Eml)),
             (mailbox, None, 2) => Some(Node::MailboxView(MailboxId(mailbox), MailboxView::Table)),
+            (mailbox, None, 3) => Some(Node::MailboxView(MailboxId(mailbox), MailboxView::Search)),
             (_, None, _) => None,
             (mailbox, Some(uid), entry) => Some(Node::Entry(MailboxId(mailbox), uid, EntryId(entry))),
         }

@@ -2,7 +2,7 @@
 //! and the names that programs look for everywhere and no server need be asked about.
 
 use super::date;
-use super::node::{AccountView, MailboxView};
+use super::node::{AccountView, MailboxView, SearchView};
 use super::safe;
 use crate::mail::envelope::Summary;
 
@@ -11,6 +11,13 @@ const RESERVED: [&str; 5] = [".imapfs", ".eml", ".messages.tsv", ".search", ".ma
 
 /// What a message as one file ends with.
 const EML: &str = ".eml";
+
+/// The names of the table and of searches.
+const TABLE: &str = ".messages.tsv";
+const SEARCH: &str = ".search";
+
+/// All views of a mailbox.
+pub const MAILBOX_VIEWS: [MailboxView; 3] = [MailboxView::Eml, MailboxView::Table, MailboxView::Search];
 
 /// First line of `.messages.tsv`.
 const TABLE_HEADER: &str = "uid\tdate\tfrom\tsubject\tflags\tsize\tname\n";
@@ -25,12 +32,13 @@ impl AccountView {
             AccountView::Control => ".imapfs",
             AccountView::Status => "status",
             AccountView::Metrics => "metrics",
+            AccountView::Search => SEARCH,
         }
     }
 
     /// The view of this name in the root.
     pub fn in_root(name: &str) -> Option<Self> {
-        (name == AccountView::Control.name()).then_some(AccountView::Control)
+        [AccountView::Control, AccountView::Search].into_iter().find(|view| view.name() == name)
     }
 
     /// The view of this name in `.imapfs/`.
@@ -44,13 +52,25 @@ impl MailboxView {
     pub fn name(self) -> &'static str {
         match self {
             MailboxView::Eml => EML,
-            MailboxView::Table => ".messages.tsv",
+            MailboxView::Table => TABLE,
+            MailboxView::Search => SEARCH,
         }
     }
 
     /// The view of this name in a mailbox's directory.
     pub fn parse(name: &str) -> Option<Self> {
-        [MailboxView::Eml, MailboxView::Table].into_iter().find(|view| view.name() == name)
+        MAILBOX_VIEWS.into_iter().find(|view| view.name() == name)
+    }
+}
+
+impl SearchView {
+    /// The view of this name in a search's directory.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            EML => Some(SearchView::Eml),
+            TABLE => Some(SearchView::Table),
+            _ => None,
+        }
     }
 }
 
@@ -76,6 +96,25 @@ pub fn format_table<'a>(messages: impl IntoIterator<Item = (&'a str, &'a Summary
     let mut out = String::from(TABLE_HEADER);
     for (name, message) in messages {
         push_row(&mut out, name, message);
+    }
+    out
+}
+
+/// The same of what a search found; `in_mailboxes`: with a last column, the mailbox's directory below the one that was
+/// searched.
+pub fn format_found_table<'a>(
+    messages: impl IntoIterator<Item = (String, Option<&'a str>, &'a Summary)>,
+    in_mailboxes: bool,
+) -> String {
+    let mut out = String::from(TABLE_HEADER);
+    if in_mailboxes {
+        out.insert_str(out.len() - 1, "\tmailbox");
+    }
+    for (name, path, message) in messages {
+        push_row(&mut out, &name, message);
+        if let Some(path) = path {
+            out.insert_str(out.len() - 1, &format!("\t{}", safe::line(path)));
+        }
     }
     out
 }
@@ -157,7 +196,7 @@ mod tests {
 
     #[test]
     fn views_answer_to_their_names_and_the_names_are_reserved() {
-        for view in [MailboxView::Eml, MailboxView::Table] {
+        for view in MAILBOX_VIEWS {
             assert_eq!(MailboxView::parse(view.name()), Some(view));
             assert!(is_reserved(view.name()));
         }

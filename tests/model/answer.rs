@@ -118,6 +118,7 @@ impl State {
             return Err(Error::protocol("BAD: ranges are not known here"));
         }
         let has_body = items.iter().any(|item| matches!(item, FetchItem::Body(..)));
+        let is_batch = (2..1000).contains(&uids.len()) && (has_body || items.contains(&FetchItem::BodyStructure));
         let has_envelope = items.contains(&FetchItem::Envelope);
         let mut rows = Vec::new();
         let mut at = 0;
@@ -129,11 +130,13 @@ impl State {
                 if left_out || since.is_some_and(|since| message.modseq <= since) {
                     continue;
                 }
-                rows.push(row(&self.lies, *uid, message, items, self.condstore));
+                let lies = self.batch_lies.as_ref().filter(|(whose, _)| whose == uid && is_batch);
+                rows.push(row(lies.map_or(&self.lies, |(_, lies)| lies), *uid, message, items, self.condstore));
             }
         }
-        if rows.is_empty() && uids.len() == 1 && self.lies.bodies != Bodies::NoRow {
-            rows.extend(self.expunged(mailbox, uids.ranges()[0].0, items));
+        if (rows.is_empty() && uids.len() == 1 || is_batch) && self.lies.bodies != Bodies::NoRow {
+            let gone = uids.iter().filter(|uid| !mailbox.messages.contains_key(&uid.get()));
+            rows.extend(gone.filter_map(|uid| self.expunged(mailbox, uid.get(), items)));
         }
         match self.lies.rows {
             Rows::True | Rows::Half => {}
@@ -188,7 +191,7 @@ fn row(lies: &Lies, uid: u32, message: &Message, items: &[FetchItem], condstore:
         match item {
             FetchItem::Flags => row.flags = Some(message.flags.clone()),
             FetchItem::InternalDate => row.internal_date = Some(message.date),
-            FetchItem::Size => row.size = Some(message.bytes.len() as u64),
+            FetchItem::Size => row.size = Some((message.bytes.len() as u64).saturating_add_signed(lies.size)),
             FetchItem::Envelope => row.envelope = Some(message.envelope()),
             FetchItem::ModSeq => row.modseq = condstore.then_some(message.modseq),
             FetchItem::ObjectId => {}

@@ -5,6 +5,8 @@
 pub struct Lies {
     /// Octets of each part in BODYSTRUCTURE.
     pub octets: Octets,
+    /// RFC822.SIZE is off by so many.
+    pub size: i64,
     pub ranges: Ranges,
     pub bodies: Bodies,
     pub structure: Structure,

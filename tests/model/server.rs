@@ -43,6 +43,8 @@ pub struct Exchange {
 pub struct State {
     pub mailboxes: BTreeMap<String, Mailbox>,
     pub lies: Lies,
+    /// Of this UID, in answers that tell of several messages what is in them.
+    pub batch_lies: Option<(u32, Lies)>,
     pub exchanges: Vec<Exchange>,
     /// Counted from 0: the connection is lost at this command, and at each later one until it is taken back.
     pub cut_at: Option<Cut>,

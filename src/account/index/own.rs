@@ -93,6 +93,7 @@ impl Index {
     /// Flags are to be set and cleared: they show at once.
     pub fn queue_flags(&self, uid: Uid, set: &Flags, clear: &Flags) {
         let mut known = self.lock();
+        known.generation += 1;
         let pending = known.pending.entry(uid).or_default();
         pending.changes += 1;
         pending.set = pending.set.without(clear).with(set);
@@ -219,6 +220,9 @@ impl Index {
 
     /// Which of these messages are there now.
     pub async fn present(&self, client: &Client, uids: &UidSet) -> Result<UidSet> {
+        if uids.is_empty() {
+            return Ok(UidSet::new());
+        }
         // The newest state first: a connection may not have heard yet what another did.
         let opened = self.open(client).await?;
         self.reopen(opened)?;

@@ -1,0 +1,234 @@
+//! Batches: structures and contents of many messages in few exchanges, under the same checks as one by one. What does
+//! not come, or does not fit what is known, is left out: who wants it asks for it alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tracing::debug;
+
+use super::Account;
+use super::index::Index;
+use super::message::Message;
+use super::object::{Locator, Object};
+use super::walk::Coming;
+use crate::imap::response::{Data, FetchRow};
+use crate::imap::{Answer, Class, Command, FetchItem};
+use crate::mail::part::Encoding;
+use crate::mail::range::BLOCK;
+use crate::mail::section::Section;
+use crate::mail::uid::{Uid, UidSet};
+use crate::mail::walk::{MAX_OBJECT, Wants};
+use crate::tree::node::EntryId;
+
+/// Parts and messages up to this size, encoded, come whole, with others.
+const SMALL: u64 = 64 * 1024;
+
+/// The same of parts of which only the size is wanted: the two ends of a larger one are less.
+const ENDS: u64 = 2 * BLOCK;
+
+/// Octets of a BODYSTRUCTURE, and of a header, as a batch counts with them.
+const STRUCTURE: u64 = 16 * 1024;
+const HEADER: u64 = 4 * 1024;
+
+/// Octets that an answer may have besides.
+const SLACK: u64 = 4 * 1024 * 1024;
+
+/// From so many octets a batch goes with the bulk, so that small answers do not wait behind it.
+const BULK: u64 = 64 * 1024;
+
+/// The same of texts that are compressed on their way.
+const BULK_OF_TEXTS: u64 = 4 * 1024 * 1024;
+
+/// Sections of one message in one FETCH; what it has more is asked for alone.
+const SECTIONS: usize = 32;
+
+/// What comes of one message with others: its sections are those of its group.
+struct Load {
+    coming: Coming,
+    locator: Locator,
+    message: Option<Arc<Message>>,
+    texts: Vec<(Section, EntryId)>,
+    parts: Vec<Arc<Object>>,
+    /// Octets, about.
+    octets: u64,
+}
+
+impl Load {
+    fn sections(&self) -> Vec<Section> {
+        let texts = self.texts.iter().map(|(section, _)| section.clone());
+        texts.chain(self.parts.iter().map(|object| object.section.clone())).collect()
+    }
+}
+
+impl Account {
+    /// Fetches this of these messages, and keeps it.
+    pub(super) async fn bring(self: Arc<Self>, index: Arc<Index>, wants: Wants, coming: Vec<Coming>) {
+        debug!(mailbox = ?index.name, ?wants, count = coming.len(), "ahead of a walker");
+        if wants == Wants::STRUCTURE {
+            self.bring_structures(&index, coming).await;
+        } else {
+            self.bring_contents(&index, wants, coming).await;
+        }
+    }
+
+    /// One FETCH of all structures. A message whose structure makes no sense is left to who asks for it.
+    async fn bring_structures(&self, index: &Index, coming: Vec<Coming>) {
+        let mut waiting = HashMap::new();
+        for coming in coming {
+            let Some(summary) = index.get(coming.uid) else { continue };
+            let Ok(whole) = self.whole(index.id, &summary) else { continue };
+            waiting.insert(coming.uid, (coming, summary, whole));
+        }
+        let uids: UidSet = waiting.keys().copied().collect();
+        let limit = waiting.len() as u64 * STRUCTURE + SLACK;
+        let items = vec![FetchItem::BodyStructure, FetchItem::Size];
+        self.fetch_rows(index, uids, items, (Class::Small, limit), |uid, mut row| {
+            if let Some(root) = row.structure.take()
+                && let Some((_coming, summary, whole)) = waiting.remove(&uid)
+                && row.size == Some(summary.size)
+                && !self.messages.contains(&(index.id, uid))
+                && let Some(message) = Message::told(index.id, whole, summary, root)
+            {
+                self.messages.put((index.id, uid), Arc::new(message));
+            }
+        })
+        .await;
+    }
+
+    /// What is small comes in one FETCH for all messages that have it under the same sections; the beginnings of what is
+    /// large, each by itself. All of them are under way at once.
+    async fn bring_contents(self: &Arc<Self>, index: &Index, wants: Wants, coming: Vec<Coming>) {
+        let mut groups: Vec<(Vec<Section>, Vec<Load>)> = Vec::new();
+        for coming in coming {
+            let Some(load) = self.load(index, wants, coming).await else { continue };
+            let sections = load.sections();
+            if sections.is_empty() || sections.len() > SECTIONS {
+                continue;
+            }
+            match groups.iter_mut().find(|(same, _)| *same == sections) {
+                Some((_, loads)) => loads.push(load),
+                None => groups.push((sections, vec![load])),
+            }
+        }
+        join_all(groups.into_iter().map(|(sections, loads)| self.bring_group(index, sections, loads))).await;
+    }
+
+    /// What of a message is neither here nor on its way; that of large parts is on its way then.
+    async fn load(self: &Arc<Self>, index: &Index, wants: Wants, mut coming: Coming) -> Option<Load> {
+        coming.earlier().await;
+        let summary = index.get(coming.uid)?;
+        let id = (index.id, coming.uid);
+        let whole = self.whole(index.id, &summary).ok()?;
+        let locator = whole.locator.clone();
+        let mut load = Load { coming, locator, message: None, texts: Vec::new(), parts: Vec::new(), octets: 0 };
+        if wants.intersects(Wants::WHOLE) {
+            if summary.size > SMALL {
+                self.content.prefetch(&whole, 0..MAX_OBJECT);
+            } else if summary.size > 0 && !self.content.holds(&whole) {
+                load.octets += summary.size;
+                load.parts.push(whole);
+            }
+        }
+        if wants.without(Wants::WHOLE).is_empty() {
+            return Some(load);
+        }
+        self.arrivals.wait(id, Wants::STRUCTURE).await;
+        let message = self.messages.get(&id)?;
+        if wants.intersects(Wants::TEXTS) {
+            for (entry, section, octets) in self.reading.missing_texts(&message) {
+                load.octets += octets.unwrap_or(HEADER);
+                load.texts.push((section, entry));
+            }
+        }
+        for part in message.parts(&self.content) {
+            let octets = part.object.length().octets();
+            let is_read =
+                wants.intersects(Wants::PARTS | Wants::THROUGH) || wants.intersects(Wants::SMALL) && octets <= SMALL;
+            if !is_read && (!wants.intersects(Wants::SIZES) || message.known_size(part.entry).is_some()) {
+                continue;
+            }
+            // The sizes of others cannot be seen at their ends.
+            let has_ends = matches!(part.encoding, Encoding::Identity | Encoding::Base64);
+            if octets > if is_read || !has_ends { SMALL } else { ENDS } {
+                self.reading.prefetch(&self.content, &part, wants);
+            } else if !self.content.holds(&part.object) {
+                load.octets += octets;
+                load.parts.push(part.object);
+            }
+        }
+        load.message = Some(message);
+        Some(load)
+    }
+
+    async fn bring_group(&self, index: &Index, sections: Vec<Section>, loads: Vec<Load>) {
+        let octets: u64 = loads.iter().map(|load| load.octets).sum();
+        // Texts shrink to a quarter where the connection for what is small compresses.
+        let shrinks = self.client.login().compressed && loads.iter().all(|load| load.parts.is_empty());
+        let class = if octets > if shrinks { BULK_OF_TEXTS } else { BULK } { Class::Bulk } else { Class::Small };
+        let limit = octets.saturating_mul(2) + loads.len() as u64 * STRUCTURE + SLACK;
+        let mut items: Vec<FetchItem> = sections.iter().map(|s| FetchItem::Body(s.clone(), None)).collect();
+        items.push(FetchItem::Size);
+        let mut waiting: HashMap<Uid, (Load, FetchRow)> =
+            loads.into_iter().map(|load| (load.coming.uid, (load, FetchRow::default()))).collect();
+        let uids: UidSet = waiting.keys().copied().collect();
+        self.fetch_rows(index, uids, items, (class, limit), |uid, row| {
+            let Some((load, told)) = waiting.get_mut(&uid) else { return };
+            // A server may tell of a message in several rows.
+            told.size = told.size.or(row.size).filter(|_| load.locator.is_same(&row));
+            told.bodies.extend(row.bodies);
+            if told.bodies.len() >= sections.len()
+                && told.size == Some(load.locator.size)
+                && let Some((load, told)) = waiting.remove(&uid)
+            {
+                self.keep(&load, &told);
+            }
+        })
+        .await;
+    }
+
+    /// Keeps what came of a message.
+    fn keep(&self, load: &Load, told: &FetchRow) {
+        let body = |section: &Section| {
+            let mut bodies = told.bodies.iter();
+            bodies.find(|b| b.section.as_ref() == Some(section) && b.origin.is_none()).and_then(|b| b.data.clone())
+        };
+        for (section, entry) in &load.texts {
+            if let (Some(message), Some(octets)) = (&load.message, body(section)) {
+                self.reading.put_text(message, *entry, &octets);
+            }
+        }
+        for object in &load.parts {
+            if let Some(octets) = body(&object.section) {
+                self.content.put(object, octets);
+            }
+        }
+    }
+
+    /// Hands on the rows of a FETCH as they come. However it ends: what did not come is asked for alone by who wants it.
+    async fn fetch_rows(
+        &self,
+        index: &Index,
+        uids: UidSet,
+        items: Vec<FetchItem>,
+        (class, limit): (Class, u64),
+        mut row: impl FnMut(Uid, FetchRow),
+    ) {
+        let command = Command::Fetch { uids, items, changed_since: None };
+        let mut answers = self.client.send(index.target(), command, class, limit);
+        while let Some(answer) = answers.recv().await {
+            match answer {
+                Answer::Data(Data::Fetch(told)) => {
+                    if let Some(uid) = told.uid {
+                        row(uid, *told);
+                    }
+                }
+                Answer::Data(_) => {}
+                Answer::Done(Ok(_)) => return,
+                Answer::Done(Err(error)) => {
+                    return debug!(%error, mailbox = ?index.name, "a batch did not come in full");
+                }
+            }
+        }
+    }
+}

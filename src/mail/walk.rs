@@ -1,0 +1,430 @@
+//! Who walks a mailbox, and what to fetch ahead of them: pure, from the sequence of what was asked of which message.
+//!
+//! 1. A walker asks for one message after the other, in the order of the listing (UIDs) or of the sorted names (dates),
+//!    up or down. Three in a row make a walk; two, when the first of them is at an end of the mailbox. Whoever asks here
+//!    and there never gets anything fetched.
+//! 2. What was wanted of one of the last messages is fetched of the next ones: `find` wants structures, `rg` texts, `cp -r` all.
+//! 3. Batches grow while the walk goes on as fast as it is fed, and one batch at least is ahead; structures are ahead of contents, for what
+//!    there is to fetch only they tell.
+//! 4. A guess that a walker wants attachments, after messages that had none, ends with the first that he passes by.
+//! 5. Nothing is fetched unless somebody asks: who stops walking costs what was ahead of him, at most [`BUDGET`].
+
+use std::collections::VecDeque;
+use std::ops::BitOr;
+use std::time::Duration;
+
+use super::mailbox::Mailbox;
+use super::uid::Uid;
+
+/// Messages in a row that make a walk.
+const RUN: u32 = 3;
+
+/// The same when the first is at an end of the mailbox.
+const RUN_FROM_END: u32 = 2;
+
+/// Messages of the first batch of contents, and the most of one.
+const FIRST: usize = 8;
+const MAX: usize = 256;
+
+/// Each batch is so many times the one before.
+const GROWTH: usize = 2;
+
+/// Who takes so long from one thing to the next is not waiting for us: his batches do not grow.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Structures that are ahead, as a multiple of the batch, and at most. The caller keeps about twice as many.
+const STRUCTURES: usize = 4;
+const MAX_STRUCTURES: usize = 1024;
+
+/// Octets of contents that may be ahead of a walker, about: half of what is kept of texts.
+pub const BUDGET: u64 = 8 << 20;
+
+/// What is fetched ahead of one part or message at the most: from there on its own reader is followed.
+pub const MAX_OBJECT: u64 = 4 << 20;
+
+/// What a message counts for of which texts are wanted, small parts as well, and large ones begun, octets at the most.
+const TEXTS_COST: u64 = 16 << 10;
+const SMALL_COST: u64 = 64 << 10;
+const HEADS_COST: u64 = 256 << 10;
+
+/// What was wanted of a message is fetched of so many further ones: not every message has an attachment.
+const LASTS: u32 = 32;
+
+/// Kinds of things that may be wanted: the bits of [`Wants`].
+const KINDS: usize = 10;
+
+/// A walker may leave out so many messages: those that the kernel knows.
+const GAP: usize = 4;
+
+/// Messages behind a walker that still count as his: programs with several threads are not strictly in order.
+const BEHIND: usize = 16;
+
+/// Who has not asked for so long has left.
+const LEFT: Duration = Duration::from_secs(60);
+
+/// Walkers that are followed, and readers that may become some.
+const WALKERS: usize = 8;
+const CANDIDATES: usize = 4;
+
+/// Mailboxes with more messages are not followed by date: the order must be kept for it.
+const MAX_DATED: usize = 100_000;
+
+/// What is wanted of a message, and what that tells of the next ones: a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants(u16);
+
+impl Wants {
+    /// How it is built.
+    pub const STRUCTURE: Self = Self(1);
+    /// Its header and texts.
+    pub const TEXTS: Self = Self(2);
+    /// The exact sizes of its other parts.
+    pub const SIZES: Self = Self(4);
+    /// The octets of its other parts, those of large ones from their beginning on.
+    pub const PARTS: Self = Self(8);
+    /// Large parts to their end.
+    pub const THROUGH: Self = Self(16);
+    /// The message as it is.
+    pub const WHOLE: Self = Self(32);
+    /// The octets of its other parts, only those that are small.
+    pub const SMALL: Self = Self(64);
+    /// Not a want: it has other parts.
+    pub const HAS_PARTS: Self = Self(128);
+    /// Not a want: it has no other parts, and the sizes of all that it has were asked for.
+    pub const ALL_SIZES: Self = Self(256);
+    /// Not a want: it has no other parts, and all that it has was read.
+    pub const ALL_READ: Self = Self(512);
+    /// What brings parts, or tells of them.
+    pub const OF_PARTS: Self = Self(4 | 8 | 16 | 64);
+
+    /// What is to be fetched.
+    fn fetched(self) -> Self {
+        self.without(Self::HAS_PARTS | Self::ALL_SIZES | Self::ALL_READ)
+    }
+
+    /// Is all of `other` in it?
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Is anything of `other` in it?
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// What is in it and not in `other`.
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Nothing?
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What it may bring of a message of so many octets, about.
+    fn cost(self, size: u64) -> u64 {
+        if self.intersects(Self::WHOLE | Self::THROUGH) {
+            size.min(MAX_OBJECT)
+        } else if self.intersects(Self::PARTS) {
+            size.min(HEADS_COST)
+        } else if self.intersects(Self::SMALL) {
+            size.min(SMALL_COST)
+        } else if self.intersects(Self::TEXTS | Self::SIZES) {
+            size.min(TEXTS_COST)
+        } else {
+            0
+        }
+    }
+}
+
+impl BitOr for Wants {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// What should be fetched now, of which messages, in the order in which they will be wanted. What is known or on its way
+/// already is the caller's to leave out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Messages that were listed.
+    pub uids: Vec<Uid>,
+    /// What of them.
+    pub wants: Wants,
+}
+
+/// The way of a walker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Way {
+    by_date: bool,
+    back: bool,
+}
+
+/// The order of listings first: mostly that of names is the same.
+const WAYS: [Way; 4] = [
+    Way { by_date: false, back: false },
+    Way { by_date: false, back: true },
+    Way { by_date: true, back: false },
+    Way { by_date: true, back: true },
+];
+
+/// A message ahead of a walker.
+#[derive(Debug)]
+struct Ahead {
+    uid: Uid,
+    size: u64,
+    /// What of it was asked for.
+    asked: Wants,
+}
+
+#[derive(Debug)]
+struct Walker {
+    /// Unknown after the first message.
+    way: Option<Way>,
+    at: Uid,
+    from_end: bool,
+    /// Messages so far.
+    run: u32,
+    /// What was wanted of the message it is at.
+    wants: Wants,
+    /// Of which message, by number, each thing was wanted last; 0 for none.
+    wanted: [u32; KINDS],
+    /// The last message whose other parts nobody asked for; 0 for none.
+    refused: u32,
+    behind: VecDeque<Uid>,
+    ahead: VecDeque<Ahead>,
+    batch: usize,
+    last: Duration,
+    is_slow: bool,
+}
+
+impl Walker {
+    fn is_walk(&self) -> bool {
+        self.run >= if self.from_end { RUN_FROM_END } else { RUN }
+    }
+
+    /// What will be wanted of the next messages.
+    fn next_wants(&self) -> Wants {
+        let is_wanted = |last: u32| last > 0 && last + LASTS >= self.run;
+        let kinds = (0..KINDS).filter(|kind| is_wanted(self.wanted[*kind]));
+        let wants = kinds.fold(Wants::default(), |all, kind| all | Wants(1 << kind));
+        // Who asks for all there is of messages without other parts will ask for those, unless he passed by some.
+        let may_guess = !is_wanted(self.refused);
+        let guess = match () {
+            () if may_guess && wants.intersects(Wants::ALL_READ) => Wants::SIZES | Wants::SMALL,
+            () if may_guess && wants.intersects(Wants::ALL_SIZES) => Wants::SIZES,
+            () => Wants::default(),
+        };
+        wants.fetched() | guess
+    }
+
+    fn want(&mut self, wants: Wants) {
+        self.wants = self.wants | wants;
+        if wants.intersects(Wants::OF_PARTS) {
+            self.refused = 0;
+        }
+        for kind in (0..KINDS).filter(|kind| wants.intersects(Wants(1 << kind))) {
+            self.wanted[kind] = self.run;
+        }
+    }
+
+    fn go_to(&mut self, uid: Uid) {
+        let passed = self.ahead.iter().position(|a| a.uid == uid).map_or(0, |at| at + 1);
+        self.behind.push_back(self.at);
+        self.behind.extend(self.ahead.drain(..passed).map(|a| a.uid).filter(|passed| *passed != uid));
+        self.behind.drain(..self.behind.len().saturating_sub(BEHIND));
+        self.at = uid;
+        if self.wants.intersects(Wants::HAS_PARTS) && !self.wants.intersects(Wants::OF_PARTS) {
+            self.refused = self.run;
+        }
+        self.run = self.run.saturating_add(1);
+        self.wants = Wants::default();
+    }
+}
+
+/// The messages of a mailbox by date, as long as it is the same.
+#[derive(Debug)]
+struct Dates {
+    count: usize,
+    last: Option<Uid>,
+    /// Empty when the UIDs have the same order.
+    order: Vec<(i64, Uid)>,
+}
+
+/// The walkers of one mailbox.
+#[derive(Debug, Default)]
+pub struct Walks {
+    walkers: Vec<Walker>,
+    dates: Option<Dates>,
+    /// Dates of the last messages that nobody was expected to ask for.
+    jumps: VecDeque<i64>,
+}
+
+impl Walks {
+    /// Somebody wants this of a message; `now` is a time since any fixed one. What to fetch ahead of him.
+    pub fn ask(&mut self, now: Duration, mailbox: &Mailbox, uid: Uid, wants: Wants) -> Vec<Fetch> {
+        self.walkers.retain(|w| now.saturating_sub(w.last) < LEFT);
+        let at = self.follow(mailbox, uid).unwrap_or_else(|| self.begin(mailbox, uid));
+        let walker = &mut self.walkers[at];
+        walker.is_slow = walker.run > 1 && now.saturating_sub(walker.last) > SLOW;
+        walker.last = now;
+        if walker.wants.contains(wants) {
+            return Vec::new();
+        }
+        walker.want(wants);
+        if walker.is_walk() { self.plan(mailbox, at) } else { Vec::new() }
+    }
+
+    /// The walker whose next message this is, or who is at it.
+    fn follow(&mut self, mailbox: &Mailbox, uid: Uid) -> Option<usize> {
+        let walkers = &self.walkers;
+        let is_here = walkers.iter().position(|w| w.at == uid || w.behind.contains(&uid));
+        if let Some(at) = is_here {
+            return Some(at);
+        }
+        let is_ahead = walkers.iter().position(|w| w.ahead.iter().any(|a| a.uid == uid));
+        if let Some(at) = is_ahead {
+            self.walkers[at].go_to(uid);
+            return Some(at);
+        }
+        self.look_at_dates(mailbox, uid);
+        let (at, way) = self.walkers.iter().enumerate().find_map(|(at, walker)| {
+            let reach = if walker.is_walk() { GAP } else { 1 };
+            let mut ways = WAYS.into_iter().filter(|way| walker.way.is_none_or(|known| known == *way));
+            ways.find(|way| self.beside(mailbox, *way, walker.at, reach).iter().any(|next| next.0 == uid))
+                .map(|way| (at, way))
+        })?;
+        self.walkers[at].way = Some(way);
+        self.walkers[at].go_to(uid);
+        Some(at)
+    }
+
+    /// Somebody who was not seen before. Walks are forgotten last.
+    fn begin(&mut self, mailbox: &Mailbox, uid: Uid) -> usize {
+        for (is_walk, most) in [(true, WALKERS), (false, CANDIDATES)] {
+            let same = || self.walkers.iter().enumerate().filter(|(_, w)| w.is_walk() == is_walk);
+            if same().count() >= most
+                && let Some(oldest) = same().min_by_key(|(_, w)| w.last).map(|(at, _)| at)
+            {
+                self.walkers.remove(oldest);
+            }
+        }
+        let ends = [mailbox.messages().next(), mailbox.messages().next_back()];
+        self.walkers.push(Walker {
+            way: None,
+            at: uid,
+            from_end: ends.into_iter().flatten().any(|message| message.uid == uid),
+            run: 1,
+            wants: Wants::default(),
+            wanted: [0; KINDS],
+            refused: 0,
+            behind: VecDeque::new(),
+            ahead: VecDeque::new(),
+            batch: 0,
+            last: Duration::ZERO,
+            is_slow: false,
+        });
+        self.walkers.len() - 1
+    }
+
+    /// Three unexpected messages whose dates go one way may be a walk by name.
+    fn look_at_dates(&mut self, mailbox: &Mailbox, uid: Uid) {
+        let last = mailbox.messages().next_back().map(|message| message.uid);
+        if self.dates.as_ref().is_some_and(|dates| dates.count != mailbox.len() || dates.last != last) {
+            self.dates = None;
+        }
+        let Some(message) = mailbox.get(uid) else { return };
+        self.jumps.push_back(message.internal_date);
+        self.jumps.drain(..self.jumps.len().saturating_sub(3));
+        let goes_one_way =
+            self.jumps.len() == 3 && (self.jumps.iter().is_sorted() || self.jumps.iter().rev().is_sorted());
+        if !goes_one_way || self.dates.is_some() || mailbox.len() > MAX_DATED {
+            return;
+        }
+        let mut order: Vec<(i64, Uid)> = mailbox.messages().map(|m| (m.internal_date, m.uid)).collect();
+        if order.is_sorted() {
+            order.clear()
+        } else {
+            order.sort_unstable()
+        }
+        self.dates = Some(Dates { count: mailbox.len(), last, order });
+    }
+
+    /// The next messages on a way, and their sizes.
+    fn beside(&self, mailbox: &Mailbox, way: Way, uid: Uid, count: usize) -> Vec<(Uid, u64)> {
+        if !way.by_date {
+            return mailbox.beside(uid, way.back).take(count).map(|m| (m.uid, m.size)).collect();
+        }
+        let (Some(dates), Some(message)) = (&self.dates, mailbox.get(uid)) else { return Vec::new() };
+        let key = (message.internal_date, uid);
+        let sized = |(_, uid): &(i64, Uid)| mailbox.get(*uid).map(|m| (m.uid, m.size));
+        if way.back {
+            let end = dates.order.partition_point(|other| *other < key);
+            dates.order[..end].iter().rev().filter_map(sized).take(count).collect()
+        } else {
+            let start = dates.order.partition_point(|other| *other <= key);
+            dates.order[start..].iter().filter_map(sized).take(count).collect()
+        }
+    }
+
+    fn plan(&mut self, mailbox: &Mailbox, at: usize) -> Vec<Fetch> {
+        let walker = &self.walkers[at];
+        let Some(way) = walker.way else { return Vec::new() };
+        let wants = walker.next_wants();
+        let ready = walker.ahead.iter().take_while(|a| a.asked.contains(wants)).count();
+        if walker.batch > 0 && ready >= walker.batch {
+            return Vec::new();
+        }
+        let batch = match walker.batch {
+            0 => FIRST,
+            same if walker.is_slow => same,
+            last => (last * GROWTH).min(MAX),
+        };
+        let wants_structure = wants.intersects(Wants::STRUCTURE);
+        let reach = if wants_structure { (ready + batch * STRUCTURES).min(MAX_STRUCTURES) } else { ready + batch };
+        let end = walker.ahead.back().map_or(walker.at, |a| a.uid);
+        let more = self.beside(mailbox, way, end, reach.saturating_sub(walker.ahead.len()));
+        let walker = &mut self.walkers[at];
+        let asked = Wants::default();
+        walker.ahead.extend(more.into_iter().map(|(uid, size)| Ahead { uid, size, asked }));
+        let mut fetches = Vec::new();
+        if wants_structure {
+            let some = walker.ahead.iter_mut().filter(|a| !a.asked.contains(Wants::STRUCTURE));
+            fetches.extend(fetch(some, Wants::STRUCTURE));
+        }
+        let contents = wants.without(Wants::STRUCTURE);
+        // Refilled when half of it is used up, so that there are few fetches.
+        let spent: u64 = walker.ahead.iter().map(|a| a.asked.cost(a.size)).sum();
+        let mut room = if spent > BUDGET / 2 { 0 } else { BUDGET - spent };
+        let fits = |a: &&mut Ahead| {
+            let cost = contents.cost(a.size);
+            let fits = cost <= room;
+            room = if fits { room - cost } else { 0 };
+            fits
+        };
+        if !contents.is_empty() {
+            let some = walker.ahead.iter_mut().take(ready + batch).filter(|a| !a.asked.contains(contents));
+            fetches.extend(fetch(some.take_while(fits), contents));
+        }
+        if !fetches.is_empty() {
+            walker.batch = batch;
+        }
+        fetches
+    }
+}
+
+fn fetch<'a>(messages: impl Iterator<Item = &'a mut Ahead>, wants: Wants) -> Option<Fetch> {
+    let mut uids = Vec::new();
+    for message in messages {
+        message.asked = message.asked | wants;
+        uids.push(message.uid);
+    }
+    (!uids.is_empty()).then_some(Fetch { uids, wants })
+}
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;

@@ -1,0 +1,235 @@
+//! Recorded walks: what programs ask for, message by message, and what of it had been fetched ahead.
+
+use super::*;
+use crate::mail::envelope::{Envelope, Summary};
+use crate::mail::flag::Flags;
+use crate::mail::mailbox::Event;
+
+/// Milliseconds that pass between two questions of a program.
+const PACE: u64 = 5;
+
+/// Messages with UIDs 10, 20, 30 …; a date is what `date` makes of the number of the message.
+fn mailbox(count: u32, size: u64, date: impl Fn(u32) -> i64) -> Mailbox {
+    let mut mailbox = Mailbox::default();
+    for number in 0..count {
+        let summary = Summary::new(uid(number), date(number), size, Flags::default(), 0, &Envelope::default());
+        mailbox.apply(Event::Message(Box::new(summary)));
+    }
+    mailbox
+}
+
+fn usual() -> Mailbox {
+    mailbox(200, 5000, |number| i64::from(number) * 3600)
+}
+
+fn uid(number: u32) -> Uid {
+    Uid::new(number * 10 + 10).unwrap()
+}
+
+/// What came of a recording.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Questions that nobody had asked ahead.
+    misses: usize,
+    /// What was fetched ahead: message and want, bit by bit, without what had been asked for already.
+    ahead: Vec<(Uid, u16)>,
+    /// Of those what was never wanted.
+    waste: usize,
+    fetches: Vec<Fetch>,
+}
+
+/// Plays questions, in their order, with the time of each in milliseconds.
+fn play(mailbox: &Mailbox, asked: impl IntoIterator<Item = (u64, u32, Wants)>) -> Seen {
+    let mut walks = Walks::default();
+    let mut seen = Seen::default();
+    let mut wanted = Vec::new();
+    let bits =
+        |uid: Uid, wants: Wants| (0..7).map(|bit| 1 << bit).filter(move |b| wants.0 & b != 0).map(move |b| (uid, b));
+    for (at, number, wants) in asked {
+        let new: Vec<_> = bits(uid(number), wants).filter(|want| !wanted.contains(want)).collect();
+        seen.misses += new.iter().filter(|want| !seen.ahead.contains(want)).count();
+        wanted.extend(new);
+        for fetch in walks.ask(Duration::from_millis(at), mailbox, uid(number), wants) {
+            assert!(!fetch.uids.is_empty());
+            for uid in &fetch.uids {
+                let more: Vec<_> =
+                    bits(*uid, fetch.wants).filter(|w| !seen.ahead.contains(w) && !wanted.contains(w)).collect();
+                seen.ahead.extend(more);
+            }
+            seen.fetches.push(fetch);
+        }
+    }
+    // What is not there costs nothing.
+    let is_there = |(uid, bit): &(Uid, u16)| {
+        *bit < Wants::SMALL.0 && (has_parts(uid.get() / 10 - 1) || *bit & Wants::OF_PARTS.0 == 0)
+    };
+    seen.waste = seen.ahead.iter().filter(|want| is_there(want) && !wanted.contains(want)).count();
+    seen
+}
+
+/// The questions of a program for each of these messages.
+fn program(numbers: impl IntoIterator<Item = u32>, each: impl Fn(u32) -> Vec<Wants>) -> Vec<(u64, u32, Wants)> {
+    let all = numbers.into_iter().flat_map(|number| each(number).into_iter().map(move |wants| (number, wants)));
+    all.enumerate().map(|(at, (number, wants))| (at as u64 * PACE, number, wants)).collect()
+}
+
+fn find(_: u32) -> Vec<Wants> {
+    vec![Wants::STRUCTURE]
+}
+
+/// Every fourth message has an attachment.
+fn has_parts(number: u32) -> bool {
+    number.is_multiple_of(4)
+}
+
+fn of_texts(number: u32, all: Wants) -> Wants {
+    Wants::TEXTS | if has_parts(number) { Wants::HAS_PARTS } else { all }
+}
+
+/// Each file is looked at, opened and read: `grep -r`, `cp -r`, `tar`.
+fn reads_all(number: u32) -> Vec<Wants> {
+    let mut all = vec![Wants::STRUCTURE, of_texts(number, Wants::ALL_SIZES), of_texts(number, Wants::ALL_READ)];
+    if has_parts(number) {
+        all.extend([Wants::SIZES | Wants::HAS_PARTS, Wants::PARTS | Wants::HAS_PARTS]);
+    }
+    all
+}
+
+/// Each file is looked at: `ls -l` in each message, a file manager that stats all.
+fn looks_at_all(number: u32) -> Vec<Wants> {
+    let sizes = has_parts(number).then_some(Wants::SIZES | Wants::HAS_PARTS);
+    [Wants::STRUCTURE, of_texts(number, Wants::ALL_SIZES)].into_iter().chain(sizes).collect()
+}
+
+/// Only texts are opened: `rg -g '*.txt'`.
+fn reads_texts(number: u32) -> Vec<Wants> {
+    vec![Wants::STRUCTURE, of_texts(number, Wants::ALL_READ)]
+}
+
+fn reads_messages(_: u32) -> Vec<Wants> {
+    vec![Wants::WHOLE]
+}
+
+#[test]
+fn walks_are_seen_after_two_or_three_messages_and_fetch_what_will_be_wanted() {
+    type Program = fn(u32) -> Vec<Wants>;
+    let up: Vec<u32> = (0..200).collect();
+    let down: Vec<u32> = (0..200).rev().collect();
+    let middle: Vec<u32> = (50..200).collect();
+    // What is asked for of the first messages is missed; and nothing else, and nothing is fetched in vain.
+    let cases: [(&str, Program, &[u32], usize, usize); 9] = [
+        ("find", find, &up, 2, 0),
+        ("find from the middle", find, &middle, 3, 0),
+        ("grep -r, cp -r, tar", reads_all, &up, 6, 0),
+        ("the same from the end", reads_all, &down, 6, 0),
+        ("ls -l in each", looks_at_all, &up, 5, 0),
+        ("rg -g *.txt", reads_texts, &up, 4, 0),
+        ("rg from the end", reads_texts, &down, 4, 8),
+        ("grep in .eml", reads_messages, &up, 2, 0),
+        ("the same from the middle", reads_messages, &middle, 3, 0),
+    ];
+    for (name, each, numbers, misses, waste) in cases {
+        let seen = play(&usual(), program(numbers.iter().copied(), each));
+        assert!(seen.misses <= misses && seen.waste <= waste, "{name}: {} {}", seen.misses, seen.waste);
+        assert!(seen.fetches.len() <= 24, "{name}: {:?}", seen.fetches);
+    }
+}
+
+#[test]
+fn who_lists_names_only_or_asks_here_and_there_gets_nothing() {
+    let seen = play(&usual(), program([], find));
+    assert!(seen.fetches.is_empty());
+    let mut at = 7;
+    let random = std::iter::repeat_with(move || {
+        at = (at * 137 + 71) % 199;
+        at
+    });
+    for each in [find, reads_all, reads_messages] {
+        let seen = play(&mailbox(2000, 5000, i64::from), program(random.take(150), each));
+        assert!(seen.fetches.is_empty(), "{:?}", seen.fetches);
+    }
+}
+
+#[test]
+fn two_messages_side_by_side_are_no_walk_and_one_that_is_looked_at_again_is_none() {
+    for numbers in [&[20, 21, 90, 91, 50, 49, 120][..], &[30, 30, 31, 30, 31, 31, 30]] {
+        let seen = play(&usual(), program(numbers.iter().copied(), reads_all));
+        assert!(seen.fetches.is_empty(), "{numbers:?}: {:?}", seen.fetches);
+    }
+}
+
+#[test]
+fn walkers_side_by_side_are_each_followed() {
+    let one = program(0..100, reads_all);
+    let two = program((100..200).rev(), find);
+    let both: Vec<_> =
+        one.iter().flat_map(|a| [Some(*a), two.get(a.0 as usize / PACE as usize).copied()]).flatten().collect();
+    let seen = play(&usual(), both);
+    assert!(seen.misses <= 10, "{}", seen.misses);
+}
+
+#[test]
+fn threads_that_share_a_walk_are_one_walker() {
+    // fd and rg: in order, but for what runs at the same time.
+    let numbers = (0..200).map(|n: u32| if n < 10 { n } else { n ^ 1 });
+    let seen = play(&usual(), program(numbers, reads_all));
+    assert!(seen.misses <= 8, "{}", seen.misses);
+}
+
+#[test]
+fn a_walk_in_the_order_of_names_is_followed_by_date() {
+    // An imported mailbox: the dates have nothing to do with the UIDs.
+    let mailbox = mailbox(200, 5000, |number| i64::from((number * 77) % 199));
+    let mut numbers: Vec<u32> = (0..199).collect();
+    numbers.sort_by_key(|number| (number * 77) % 199);
+    for back in [false, true] {
+        let seen = play(&mailbox, program(numbers.iter().copied(), reads_texts));
+        assert!(seen.misses <= 12, "{back}: {}", seen.misses);
+        numbers.reverse();
+    }
+}
+
+#[test]
+fn who_passes_attachments_by_gets_none() {
+    let seen = play(&usual(), program(0..200, reads_texts));
+    assert!(seen.fetches.iter().all(|fetch| !fetch.wants.intersects(Wants::OF_PARTS)), "{:?}", seen.fetches);
+}
+
+#[test]
+fn batches_grow_with_one_batch_ahead_and_not_for_who_takes_his_time() {
+    let sizes = |seen: &Seen| -> Vec<usize> {
+        let contents = seen.fetches.iter().filter(|fetch| fetch.wants == Wants::WHOLE);
+        contents.map(|fetch| fetch.uids.len()).collect()
+    };
+    let quick = play(&mailbox(2000, 100, i64::from), program(0..2000, reads_messages));
+    let all = sizes(&quick);
+    assert!(all.starts_with(&[8, 16, 32, 64, 128, 256, 256]), "{all:?}");
+    let slow = program(0..100, reads_messages).into_iter().map(|(at, number, wants)| (at * 400, number, wants));
+    assert!(sizes(&play(&usual(), slow)).iter().all(|count| *count <= FIRST));
+}
+
+#[test]
+fn large_messages_are_fetched_within_a_budget() {
+    for size in [100_000, 3_000_000, 60_000_000] {
+        let mailbox = mailbox(500, size, i64::from);
+        let mut walks = Walks::default();
+        let mut ahead = std::collections::BTreeSet::new();
+        for number in 0..500 {
+            ahead.remove(&uid(number));
+            let fetches = walks.ask(Duration::ZERO, &mailbox, uid(number), Wants::WHOLE);
+            ahead.extend(fetches.into_iter().flat_map(|fetch| fetch.uids));
+            let octets = ahead.len() as u64 * size.min(MAX_OBJECT);
+            assert!(octets <= BUDGET, "{size}: {octets} octets ahead");
+            assert!(!(5..=490).contains(&number) || octets > 0, "{size}: nothing ahead at {number}");
+        }
+    }
+}
+
+#[test]
+fn who_comes_back_after_a_while_begins_anew() {
+    let first = program(0..20, reads_messages);
+    let after = [20, 21].map(|number| (3_600_000, number, Wants::WHOLE));
+    let before = play(&usual(), first.clone()).fetches.len();
+    let seen = play(&usual(), first.into_iter().chain(after));
+    assert_eq!(seen.fetches.len(), before);
+}

@@ -34,6 +34,10 @@
 //!   want next (`mail::walk::Walks`) are pure; thin code carries it out.
 //! * *One path for changes.* Whatever is heard of a mailbox is an `Event` into `mail::mailbox::Mailbox::apply`, and
 //!   comes out as `Change`s: new mtimes, and invalidations to the kernel.
+//! * *In step.* One connection watches while nobody needs it: IDLE in the mailbox that is listed most, NOTIFY for the
+//!   others (`imap::machine`). News makes a mailbox doubtful, and one that was listed lately is looked into by itself
+//!   (`account::watch`): by SELECT with the MODSEQ that is known (QRESYNC), else CHANGEDSINCE and a list of UIDs, else by
+//!   comparison. Nothing relies on being told: what is looked at is asked for again after the poll interval.
 //! * *One flight.* Who asks what is being asked already waits for that answer (`account::flight`); a piece of a body
 //!   on its way is known by each of its blocks (`account::content`). A caller that goes away stops nothing.
 //!   What comes in a batch ahead of a walker (`account::batch`) is waited for (`account::walk`), and kept under the
@@ -45,6 +49,7 @@
 //! | a connection | its session task | `--connections` |
 //! | summaries of messages | `account::index`, one per mailbox | 4 million a mailbox |
 //! | MIME trees | `account::Account::messages` | 8 MiB, least recently used go |
+//! | what is watched, and how much each mailbox is listed | `account::watch` | one a mailbox |
 //! | encoded octets | `account::content`, blocks of 8 KiB | 36 MiB, least recently used go |
 //! | sections that the server gives only whole | `account::content` | 36 MiB, and the newest whatever it has |
 //! | converted texts and headers | `account::reading` | 16 MiB |

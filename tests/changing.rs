@@ -148,7 +148,7 @@ fn what_cannot_be_done_is_refused() {
     let mv = |from: &Path, to: &str, errno| {
         refused(&format!("mv {} {to}", from.display()), fs::rename(from, at(to)), errno);
     };
-    for litter in [".Trash-1000", ".Trash", ".git", ".DS_Store", ".x.swp", ".search", "INBOX/.maildir"] {
+    for litter in [".Trash-1000", ".Trash", ".git", ".DS_Store", ".x.swp", "INBOX/.maildir"] {
         mkdir(litter, libc::EPERM);
     }
     mkdir("Archive", libc::EEXIST);

@@ -5,7 +5,7 @@ mod opening;
 mod own;
 mod rows;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,6 +34,9 @@ const MESSAGES_MAX: u64 = 4_000_000;
 
 /// Octets that the answer for one message may have: a hostile ENVELOPE must not fill the memory.
 const ROW_MAX: u64 = 64 * 1024;
+
+/// Messages that went and are still known: more than one command moves.
+const GONE_MAX: usize = 1024;
 
 /// How often all flags are asked for again where the server cannot tell which changed (no CONDSTORE).
 const FLAGS_INTERVAL: Duration = Duration::from_secs(30);
@@ -77,8 +80,12 @@ struct Known {
     mailbox: Mailbox,
     /// When the server was last asked whether it changed; `None` when it is known to have.
     checked: Option<Instant>,
-    /// How often the server said that something changed.
+    /// How often something changed, as the server said or as we did it ourselves.
     news: u64,
+    /// Messages that we brought here since the newest sync began: its connection may not have heard of them.
+    brought: UidSet,
+    /// Messages that went last: news of our own change may come before its answer, which needs them.
+    gone: VecDeque<Arc<Summary>>,
     /// When it was last listed for somebody, and when it was last brought up to date.
     used: Option<Instant>,
     synced: Option<Instant>,
@@ -115,6 +122,8 @@ impl Index {
             mailbox: Mailbox::default(),
             checked: None,
             news: 0,
+            brought: UidSet::new(),
+            gone: VecDeque::new(),
             used: None,
             synced: None,
             flags_checked: None,
@@ -234,6 +243,10 @@ impl Index {
         let told = known.mailbox.is_complete();
         for event in events {
             for change in known.mailbox.apply(event) {
+                if let Change::Gone(summary) = &change {
+                    known.gone.push_front(Arc::clone(summary));
+                    known.gone.truncate(GONE_MAX);
+                }
                 let change = if self.changes.hide_deleted { known.hidden(change) } else { change };
                 if told && !matches!(change, Change::Flags(_)) {
                     known.changed = SystemTime::now();
@@ -251,7 +264,8 @@ impl Index {
     /// Brings the index up to date: STATUS when that may do, else SELECT and what its answer makes worth asking.
     pub async fn sync(&self, client: &Client) -> Result<()> {
         let (complete, expired, news) = {
-            let known = self.lock();
+            let mut known = self.lock();
+            known.brought = UidSet::new();
             (known.mailbox.is_complete(), known.checked.is_none(), known.news)
         };
         let started = Instant::now();
@@ -344,6 +358,9 @@ impl Index {
                 }
                 if present.len() > MESSAGES_MAX {
                     return Err(Error::protocol("SEARCH tells more messages than there can be"));
+                }
+                for &(first, last) in self.lock().brought.ranges() {
+                    present.insert_range(first, last);
                 }
                 let mut missing = self.unknown(&present);
                 self.apply([Event::Present(present)]);

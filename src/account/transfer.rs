@@ -111,7 +111,7 @@ impl Account {
 
     /// Messages that an earlier attempt copied: (old, new).
     async fn copied_before(&self, source: &Index, target: &Index, uids: &UidSet) -> Result<Vec<(Uid, Uid)>> {
-        let known: Vec<Arc<Summary>> = uids.iter().filter_map(|uid| source.told(uid)).collect();
+        let known: Vec<Arc<Summary>> = uids.iter().filter_map(|uid| source.told_lately(uid)).collect();
         let sought: Vec<Sought> = known.iter().map(|message| Sought::copy_of(message)).collect();
         let found = self.arrived_before(target, &sought).await?;
         Ok(known.iter().zip(found).filter_map(|(old, new)| Some((old.uid, new?.uid))).collect())
@@ -224,7 +224,7 @@ impl Account {
             Err(error) if error.is_connection_lost() || is_unclear(&error) => {
                 warn!(%error, count = pairs.len(), "messages are in both mailboxes: moving them again ends that");
                 for (old, new) in &pairs {
-                    let sought = source.told(*old).map(|message| Sought::copy_of(&message));
+                    let sought = source.told_lately(*old).map(|message| Sought::copy_of(&message));
                     self.changing.doubts.add(target.id, sought, new.get());
                 }
                 Ok(pairs.iter().map(|(old, _)| (*old, Err(not_done(&error)))).collect())
@@ -271,12 +271,12 @@ impl Account {
     }
 
     fn sought(&self, source: &Index, uids: &UidSet) -> Vec<Sought> {
-        uids.iter().filter_map(|uid| source.told(uid)).map(|message| Sought::copy_of(&message)).collect()
+        uids.iter().filter_map(|uid| source.told_lately(uid)).map(|message| Sought::copy_of(&message)).collect()
     }
 
     /// What arrived in the target since its UIDNEXT was `next` and is what these messages are: (old, new).
     async fn find_copies(&self, source: &Index, target: &Index, old: &[Uid], next: u32) -> Result<Vec<(Uid, Uid)>> {
-        let known: Vec<Arc<Summary>> = old.iter().filter_map(|uid| source.told(*uid)).collect();
+        let known: Vec<Arc<Summary>> = old.iter().filter_map(|uid| source.told_lately(*uid)).collect();
         let mut arrived = target.arrived_since(&self.client, next).await?;
         if source.id == target.id {
             arrived.retain(|message| !old.contains(&message.uid));
@@ -297,7 +297,7 @@ impl Account {
     ) -> Outcomes {
         let pairs: Vec<_> = pairs.into_iter().filter(|(old, _)| asked.contains(*old)).collect();
         let copy = |(old, new): &(Uid, Uid)| {
-            let old = source.told(*old)?;
+            let old = source.told_lately(*old)?;
             Some(Summary { uid: *new, modseq: 0, flags: old.flags.without(&deleted()), ..(*old).clone() })
         };
         target.came(validity, pairs.iter().filter_map(copy));

@@ -380,6 +380,9 @@ impl Dispatcher {
     }
 
     fn add(&mut self, place: Place, wire: Wire, server: &Server) {
+        // One that was begun ahead of need may be the only one that is left by now.
+        let first = self.slots.iter().all(|slot| slot.place != Place::Watch);
+        let place = if first { Place::Watch } else { place };
         let (jobs, receiver) = mpsc::unbounded_channel();
         let dialect = Dialect::new(server, self.options.read_only);
         let machine = Machine::new(dialect, self.events.clone(), self.options.debug_protocol);

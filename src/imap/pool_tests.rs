@@ -257,3 +257,33 @@ async fn a_large_message_does_not_go_over_the_connection_for_what_is_small() {
         assert_eq!(number == 0, first, "{heard:?}");
     }
 }
+
+#[tokio::test]
+async fn the_watch_comes_back_by_itself_and_who_listens_is_told_that_it_was_lost() {
+    let idle = |number: usize, tag: &str, command: &str| match command.split(' ').next() {
+        Some("LOGIN") => Some(format!("{tag} OK [CAPABILITY IMAP4rev1 IDLE] in\r\n")),
+        // The first two are lost in it.
+        Some("IDLE") if number < 2 => Some("+ idling\r\n* 4 EXISTS\r\nclose".into()),
+        Some("IDLE") => Some("+ idling\r\n* 5 EXISTS\r\n".into()),
+        _ => None,
+    };
+    let (port, _) = server(|_| false, idle).await;
+    let mut options = options(port, Tls::None, Credentials::Password("s3cret".into()));
+    options.connections = 2;
+    let (events, mut heard) = mpsc::unbounded_channel();
+    let client = Client::connect(options, events).await.unwrap();
+    client.watch(MailboxName::new(b"INBOX"));
+    let mut lost = 0;
+    let all = async {
+        loop {
+            match heard.recv().await.unwrap().data {
+                Data::Status(..) => lost += 1,
+                Data::Exists(5) => return,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("it comes back");
+    assert_eq!((lost, client.stats().logins), (2, 3));
+    assert!(client.last_error().is_some());
+}

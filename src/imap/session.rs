@@ -198,7 +198,9 @@ impl Session {
         self.wire.framer.set_limits(self.machine.limits());
         if !waited && self.machine.is_busy() {
             let now = Instant::now();
-            self.probe = (now.duration_since(self.heard) >= DOUBTFUL).then_some(now);
+            // An IDLE is ended at once, whatever else takes long.
+            let doubtful = self.idling.is_some() || now.duration_since(self.heard) >= DOUBTFUL;
+            self.probe = doubtful.then_some(now);
             self.progress = now;
             self.new_window(now);
         }

@@ -126,6 +126,7 @@ impl Node {
             (0, None, 2) => Some(Node::AccountView(AccountView::Control)),
             (0, None, 3) => Some(Node::AccountView(AccountView::Status)),
             (0, None, 4) => Some(Node::AccountView(AccountView::Search)),
+            (0, None, 5) => Some(Node::AccountView(AccountView::Metrics)),
             (0, Some(number), kind) => {
                 let number = NonZeroU32::new(number.get())?;
                 match kind {
@@ -136,7 +137,6 @@ impl Node {
                     _ => None,
                 }
             }
-            (0, None, 5) => Some(Node::AccountView(AccountView::Metrics)),
             (0, _, _) => None,
             (mailbox, None, 0) => Some(Node::Mailbox(MailboxId(mailbox))),
             (mailbox, None, 1) => Some(Node::MailboxView(MailboxId(mailbox), MailboxView::Eml)),

@@ -245,6 +245,12 @@ impl Index {
         self.lock().mailbox.get(uid).cloned()
     }
 
+    /// The same, also of one that has just gone from here.
+    pub fn told_lately(&self, uid: Uid) -> Option<Arc<Summary>> {
+        let known = self.lock();
+        known.mailbox.get(uid).or_else(|| known.gone.iter().find(|message| message.uid == uid)).cloned()
+    }
+
     /// The flags of these messages, asked anew and taken in.
     pub async fn refresh_flags(&self, client: &Client, uids: &UidSet) -> Result<BTreeMap<Uid, Flags>> {
         let mut items = vec![FetchItem::Flags];
@@ -289,6 +295,11 @@ impl Index {
         // Before it was ever opened nothing can be known to be of its UIDVALIDITY.
         if known.is_none() {
             return;
+        }
+        {
+            let mut known = self.lock();
+            known.news += 1;
+            messages.iter().for_each(|message| known.brought.insert(message.uid));
         }
         self.apply(messages.into_iter().map(Box::new).map(Event::Message));
     }

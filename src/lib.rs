@@ -13,12 +13,12 @@
 //!                 │                       ▲                          └─────────┬────────────┘
 //!   fs/        one verb a file ───────  changes                              mount    starts, connects and stops the parts
 //!                 │ ids, never names      ▲
-//!   account/   the one door: mailboxes, index, message, content, reading, info
+//!   account/   the one door: mailboxes, index, message, content, reading, search, info
 //!                 │ Request ▼   Answer ▲      Event ▲
 //!   imap/      pool ── session (a task owns a connection) ── transport ── the server
 //!
 //!   tree/      what the user sees: nodes, inode numbers, names (pure)
-//!   mail/      what mail is: UIDs, flags, the mailbox state machine, part trees, decoding, text, ranges (pure)
+//!   mail/      what mail is: UIDs, flags, the mailbox state machine, part trees, decoding, text, ranges, queries (pure)
 //!   error      the one Error, in file-system words
 //! ```
 //! Floors, imports run downwards only: main > cli, config > mount > fuse > fs > account > (imap | tree) > mail > error.
@@ -50,10 +50,12 @@
 //! | converted texts and headers | `account::reading` | 16 MiB |
 //! | offsets of encoded bodies | `account::reading` | 1024 parts |
 //! | who walks a mailbox, and what is ahead of him | `mail::walk`, in the mailbox's index | 12 walkers a mailbox, about 8 MiB ahead of each |
+//! | what searches found, and what is kept of structures for them | `account::search` | 8 MiB, 16 MiB |
+//! | numbers of searches, and the messages of the newest | `fs::search` | 4096, 64 |
 //! | open files and directories | `fs`, by handle | the kernel's |
 //! | names and inode numbers that were given in this mount (a moved message's old ones) | `fs::alias` | one a move, while the mount lives |
 //! | parts that were removed, or are still to be created, in a message | `fs::remove`, `fs::copying` | 5 s, 60 s after the last |
-//! | inode numbers | nobody: `tree::node` computes them | |
+//! | inode numbers | nobody: `tree::node` computes them; only searches and files that exist here alone are counted | |
 //!
 //! What can never change has no lifetime: envelope, size, date, tree, octets. What can, is asked for again after the
 //! poll interval: the list of mailboxes, the UIDs of a mailbox, its flags.
@@ -70,12 +72,16 @@
 //! * Invariant: sections inside attached messages are never asked for: servers disagree on what they mean. The attached
 //!   message is fetched whole and taken apart here.
 //! * Invariant: no command uses a message sequence number, and none names a range that begins at or past the known end.
+//! * Invariant: search keys are made in `imap::search` alone, of a parsed query; raw ones stand in parentheses that they cannot
+//!   leave. A search that the server answers too widely is judged again here, never believed.
+//! * Invariant: naming a search asks the server nothing; opening it does.
 //! * Invariant: only PEEK forms of FETCH exist in `imap::command`; reading cannot mark.
 //! * Invariant: a command that changes something is sent when nothing else is outstanding on its connection, and nothing
 //!   is sent behind it until it has been answered. It is sent twice only when it cannot have been carried out, or when
 //!   twice is as good as once; otherwise a lost connection is `Error::Uncertain`. No bare EXPUNGE and no CLOSE exist.
 //! * Invariant: a name depends on nothing that can change, and a message is found from the UID in its name alone.
-//! * Deliberately absent: a table of inodes, lookup counts, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
+//! * Deliberately absent: MULTISEARCH (no server in wide use has it), SEARCH=FUZZY (a search means the same everywhere),
+//!   a table of inodes, lookup counts, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
 //!   BINARY (its sizes are wrong on servers in wide use), a disk cache (not built yet).
 //!
 //! # Words

@@ -298,7 +298,7 @@ fn views_answer_when_they_are_named_and_are_listed_when_asked_for() {
     let mount = Mount::new(&account, &["--show-views"]);
     assert!(names(mount.path()).contains(".imapfs"));
     let inbox = names(&mount.join("INBOX"));
-    assert!(inbox.contains(".eml") && inbox.contains(".messages.tsv") && inbox.len() == 42, "{inbox:?}");
+    assert!(inbox.contains(".eml") && inbox.contains(".messages.tsv") && inbox.len() == 43, "{inbox:?}");
     assert!(names(&mount.message("INBOX", 1)).contains("message.eml"));
     mount.assert_quiet(&[]);
 }

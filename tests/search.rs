@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use common::corpus::build;
 use common::proxy::Proxy;
-use common::{Account, Mount, Server, wait_for};
+use common::{Account, Mount, Security, Server, wait_for};
 
 /// A letter, as it was meant.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ fn letter(number: usize) -> Letter {
     let mut letter = Letter {
         from: pick(&PEOPLE, 1),
         to: pick(&PEOPLE, 2),
-        cc: if number % 3 == 0 { PEOPLE[2] } else { "" },
+        cc: if number.is_multiple_of(3) { PEOPLE[2] } else { "" },
         subject: pick(&SUBJECTS, 1),
         body: format!("{}\r\n{filler}", pick(&BODIES, 1)),
         flags: pick(&FLAGS, 3),
@@ -275,4 +275,217 @@ fn cyrus_finds_what_is_meant() {
 #[test]
 fn courier_finds_what_is_meant() {
     compare(Server::courier());
+}
+
+fn note(subject: &str) -> Vec<u8> {
+    format!("From: Alice <alice@example.test>\r\nSubject: {subject}\r\n\r\nThis is in {subject}.\r\n").into_bytes()
+}
+
+fn names(directory: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn xattr(path: &Path, name: &str) -> String {
+    let arguments = ["--absolute-names", "--only-values", "-n", name];
+    String::from_utf8(Command::new("getfattr").args(arguments).arg(path).output().unwrap().stdout).unwrap()
+}
+
+const DATE: Option<&str> = Some("05-Mar-2024 10:00:00 +0000");
+
+#[test]
+fn a_message_that_is_found_is_the_message() {
+    let account = Server::dovecot().account();
+    fill(&account, "INBOX", &letters()[..10]);
+    let mount = Mount::new(&account, &["--show-views"]);
+    let (here, there) = (mount.join("INBOX"), mount.join("INBOX/.search/has:attachment"));
+    let found = names(&there);
+    assert_eq!(found.len(), 6);
+    for name in &found {
+        let (a, b) = (here.join(name), there.join(name));
+        assert_eq!(a.metadata().unwrap().ino(), b.metadata().unwrap().ino(), "{name}");
+        assert_eq!(names(&a), names(&b));
+        for file in names(&a) {
+            assert_eq!(a.join(&file).metadata().unwrap().ino(), b.join(&file).metadata().unwrap().ino());
+            assert_eq!(fs::read(a.join(&file)).unwrap(), fs::read(b.join(&file)).unwrap());
+        }
+        for attribute in ["user.imap.flags", "user.imap.uid", "user.xdg.origin.url"] {
+            assert_eq!(xattr(&a, attribute), xattr(&b, attribute));
+        }
+        let flat = there.join(".eml").join(format!("{name}.eml"));
+        assert_eq!(fs::read(flat).unwrap(), fs::read(a.join("message.eml")).unwrap());
+    }
+    assert_eq!(names(&there.join(".eml")).len(), 6);
+    let table = fs::read_to_string(there.join(".messages.tsv")).unwrap();
+    assert_eq!(there.join(".messages.tsv").metadata().unwrap().len(), table.len() as u64);
+    let listed: BTreeSet<String> =
+        table.lines().skip(1).map(|line| line.rsplit_once('\t').unwrap().1.to_owned()).collect();
+    assert_eq!(listed, found);
+    // What is in the mailbox and was not found is not there.
+    let other = names(&here).into_iter().find(|name| !name.starts_with('.') && !found.contains(name)).unwrap();
+    assert_eq!(there.join(other).metadata().unwrap_err().kind(), ErrorKind::NotFound);
+    // Two spellings are two directories, one spelling is one.
+    let ino = |query: &str| mount.join("INBOX/.search").join(query).metadata().unwrap().ino();
+    assert_eq!(ino("is:unread"), ino("is:unread"));
+    assert_ne!(ino("is:unread"), ino("is:unseen"));
+    mount.assert_quiet(&[]);
+}
+
+#[test]
+fn all_mailboxes_are_searched_from_the_root() {
+    let account = Server::dovecot().account();
+    let mut imap = account.imap();
+    for (mailbox, subjects) in
+        [("INBOX", &["same", "other"][..]), ("Archive", &["same", "needle"]), ("Archive/2024", &["needle"])]
+    {
+        let _ = imap.create(mailbox);
+        for subject in subjects {
+            imap.append(mailbox, &note(subject), "", DATE).unwrap();
+        }
+    }
+    let mount = Mount::new(&account, &[]);
+    let name = |subject: &str, uid: u32| format!("2024-03-05T1000_Alice_{subject}.{uid}");
+    let root = mount.join(".search");
+    assert_eq!(names(&root.join("subject:needle")), BTreeSet::from([name("needle", 2), name("needle", 1)]));
+    let same = [name("same", 1) + "@INBOX", name("same", 1) + "@Archive"];
+    assert_eq!(names(&root.join("subject:same")), BTreeSet::from(same.clone()));
+    let ino = |path: &Path| path.metadata().unwrap().ino();
+    for (name_here, mailbox) in same.iter().zip(["INBOX", "Archive"]) {
+        assert_eq!(ino(&root.join("subject:same").join(name_here)), ino(&mount.join(mailbox).join(name("same", 1))));
+    }
+    let table = fs::read_to_string(root.join("subject:needle/.messages.tsv")).unwrap();
+    let places: BTreeSet<&str> = table.lines().map(|line| line.rsplit_once('\t').unwrap().1).collect();
+    assert_eq!(places, BTreeSet::from(["mailbox", "Archive", "Archive/2024"]));
+    mount.assert_quiet(&[]);
+}
+
+#[test]
+fn a_result_follows_what_happens_to_the_messages() {
+    let account = Server::dovecot().account();
+    let mut imap = account.imap();
+    imap.create("Done").unwrap();
+    for subject in ["one", "two", "three"] {
+        imap.append("INBOX", &note(subject), "", DATE).unwrap();
+    }
+    let mount = Mount::new(&account, &["--delete", "expunge"]);
+    let unread = mount.join("INBOX/.search/is:unread");
+    let name = |subject: &str, uid: u32| format!("2024-03-05T1000_Alice_{subject}.{uid}");
+    assert_eq!(names(&unread), BTreeSet::from([name("one", 1), name("two", 2), name("three", 3)]));
+    // A flag, through the result: it is out of it at once.
+    let set = |path: &Path| {
+        Command::new("setfattr").args(["-n", "user.imap.flags", "-v", "\\Seen"]).arg(path).status().unwrap()
+    };
+    assert!(set(&unread.join(name("one", 1))).success());
+    assert_eq!(imap_flags(&account, 1), ["\\Seen"]);
+    assert_eq!(names(&unread), BTreeSet::from([name("two", 2), name("three", 3)]));
+    // A move.
+    let status = Command::new("mv").arg(unread.join(name("two", 2))).arg(mount.join("Done")).status().unwrap();
+    assert!(status.success());
+    assert_eq!(names(&unread), BTreeSet::from([name("three", 3)]));
+    assert_eq!(account.imap().status("Done", "MESSAGES").unwrap(), Some(1));
+    // A removal.
+    assert!(Command::new("rm").arg("-r").arg(unread.join(name("three", 3))).status().unwrap().success());
+    assert_eq!(names(&unread), BTreeSet::new());
+    assert_eq!(names(&mount.join("INBOX")), BTreeSet::from([name("one", 1)]));
+    // What others do.
+    account.imap().append("INBOX", &note("four"), "", DATE).unwrap();
+    let seen = wait_for(Duration::from_secs(6), || (names(&unread).len() == 1).then_some(()));
+    assert!(seen.is_some(), "{:?}", names(&unread));
+    // Nothing can be put into a result, and a result cannot be removed.
+    for refused in [
+        Command::new("mkdir").arg(mount.join("INBOX/.search/x/y")).output().unwrap(),
+        Command::new("cp").arg("/proc/self/status").arg(unread.join("x.eml")).output().unwrap(),
+        Command::new("rmdir").arg(&unread).output().unwrap(),
+        Command::new("mv").arg(mount.join("Done").join(name("two", 1))).arg(&unread).output().unwrap(),
+    ] {
+        assert!(!refused.status.success(), "{refused:?}");
+    }
+    assert_eq!(names(&mount.join("Done")), BTreeSet::from([name("two", 1)]));
+}
+
+fn imap_flags(account: &Account, uid: u32) -> Vec<String> {
+    let mut imap = account.imap();
+    imap.select("INBOX").unwrap();
+    imap.flags(uid).unwrap().unwrap().into_iter().filter(|flag| flag != "\\Recent").collect()
+}
+
+#[test]
+fn what_is_no_query_is_told_where_it_is_wrong() {
+    let account = Server::dovecot().account();
+    account.imap().append("INBOX", &note("one"), "", DATE).unwrap();
+    let proxy = Proxy::new(account.direct_port()).recording();
+    let mount = Mount::new(&account.with(Security::None).through(&proxy), &["--no-compress"]);
+    fs::read_dir(mount.join("INBOX")).unwrap().count();
+    let search = mount.join("INBOX/.search");
+    for query in ["is:blue", "(a", "a)", "\"a", "from:", "form:bob", "since:yesterday", " ", "imap:\"SEEN) (\""] {
+        let error = fs::read_dir(search.join(query)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(22), "{query}: {error}");
+    }
+    let log = mount.log();
+    assert!(log.contains("column 4: expected unread, read, flagged"), "{log}");
+    assert!(log.contains("the query \"form:bob\", column 1: expected one of from"), "{log}");
+    assert_eq!(fs::read_dir(search.join("gmail:x")).unwrap_err().kind(), ErrorKind::Unsupported);
+    // The server's word against it.
+    assert_eq!(fs::read_dir(search.join("imap:NONSENSE")).unwrap_err().raw_os_error(), Some(22));
+    // What programs look for everywhere is not searched for, and naming a search asks nothing.
+    proxy.reset();
+    for name in [".hidden", ".Trash", ".Trash-1000", ".git", ".directory", "HEAD", "autorun.inf"] {
+        assert_eq!(search.join(name).metadata().unwrap_err().kind(), ErrorKind::NotFound, "{name}");
+    }
+    search.join("some words").metadata().unwrap();
+    assert_eq!(fs::read_dir(&search).unwrap().count(), 0);
+    let sent: Vec<_> = proxy.transcript().into_iter().filter(|line| line.text.contains("SEARCH")).collect();
+    assert!(sent.is_empty(), "{}", sent.len());
+}
+
+#[test]
+fn no_query_is_a_command_of_its_own() {
+    for server in [Server::dovecot(), Server::courier()] {
+        let account = server.account();
+        account.imap().append("INBOX", &note("one"), "", DATE).unwrap();
+        let proxy = Proxy::new(account.direct_port()).recording();
+        let mount = Mount::new(&account.with(Security::None).through(&proxy), &["--no-compress"]);
+        fs::read_dir(mount.join("INBOX")).unwrap().count();
+        for query in [
+            "\"x\\\" OR ALL\"",
+            "\"\\\"\"",
+            "{5+}",
+            "é{5+}",
+            "\"a) (ALL\"",
+            "subject:\"\\\\\"",
+            "header:X=\"\\\" ALL\"",
+            "*)",
+            "%",
+            "from:*",
+            "\"T1 LOGOUT\"",
+            "imap:\"SUBJECT \\\"T1 LOGOUT\\\"\"",
+        ] {
+            match fs::read_dir(mount.join("INBOX/.search").join(query)) {
+                Ok(found) => assert_eq!(found.count(), 0, "{}: {query}", server.name),
+                Err(error) => assert_eq!(error.raw_os_error(), Some(22), "{}: {query}: {error}", server.name),
+            }
+        }
+        // A line end in the name.
+        assert!(fs::read_dir(mount.join("INBOX/.search").join("\"a\r\nT1 LOGOUT\"")).is_err());
+        assert_eq!(uids(&mount.join("INBOX/.search/subject:one")), BTreeSet::from([1]));
+        let sent: Vec<_> = proxy.transcript().into_iter().filter(|line| line.text.contains("LOGOUT")).collect();
+        assert!(!sent.is_empty() && sent.iter().all(|line| line.text.contains("SEARCH")), "{}: {sent:?}", server.name);
+    }
+}
+
+#[test]
+fn a_result_costs_one_round_trip_more_than_a_listing() {
+    let account = Server::dovecot().account();
+    fill(&account, "INBOX", &letters()[..20]);
+    let proxy = Proxy::new(account.direct_port());
+    let mount = Mount::new(&account.with(Security::None).through(&proxy), &[]);
+    fs::read_dir(mount.join("INBOX")).unwrap().count();
+    proxy.set_delay(Duration::from_millis(50));
+    let costs = ["subject:report", "is:unread", "from:köhler", "on:2024-03-12", "type:text budget"].map(|query| {
+        proxy.reset();
+        fs::read_dir(mount.join("INBOX/.search").join(query)).unwrap().count();
+        proxy.stats().round_trips
+    });
+    // The structures of what was found are one more. On a busy machine the list of mailboxes may be due again.
+    assert!(costs.contains(&1) && costs[..4].iter().all(|cost| *cost <= 2) && costs[4] <= 3, "{costs:?}");
 }

@@ -54,8 +54,9 @@ async fn views_are_left_out_of_listings() {
     let (client, _events, unasked) = server.client();
     let account = Account::open(client, unasked, options()).await.unwrap();
     mounted.fs = Fs::new(account, Options { show_views: true, ..Options::default() });
-    assert_eq!(mounted.names("").await.unwrap(), [".imapfs", "INBOX"]);
-    assert_eq!(mounted.names("INBOX").await.unwrap(), [".eml", ".messages.tsv", "Projects", messages[0], messages[1]]);
+    assert_eq!(mounted.names("").await.unwrap(), [".imapfs", ".search", "INBOX"]);
+    let all = [".eml", ".messages.tsv", ".search", "Projects", messages[0], messages[1]];
+    assert_eq!(mounted.names("INBOX").await.unwrap(), all);
     let inside = mounted.names(&format!("INBOX/{}", messages[0])).await.unwrap();
     assert_eq!(inside, ["headers.txt", "message.eml", "body.txt"]);
 }

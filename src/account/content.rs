@@ -71,6 +71,9 @@ pub struct Content {
     whole_flights: Flights<u64, Bytes>,
     ends_are_right: Arc<AtomicBool>,
     next_id: AtomicU64,
+    /// Pieces of reads that were here, and that were not.
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 impl Content {
@@ -84,7 +87,14 @@ impl Content {
             whole_flights: Flights::default(),
             ends_are_right: Arc::default(),
             next_id: AtomicU64::new(1),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
         }
+    }
+
+    /// How many pieces of reads were in memory, and how many were not.
+    pub fn looked_up(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
     /// A new object.
@@ -167,6 +177,8 @@ impl Content {
         let mut out = BytesMut::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0).min(1 << 20));
         let mut at = range.start;
         for source in self.flights(object, range.clone()) {
+            let counter = if matches!(source, Source::Here(_)) { &self.hits } else { &self.misses };
+            counter.fetch_add(1, Ordering::Relaxed);
             let piece = match source {
                 Source::Here(piece) => piece,
                 Source::Flight(flight) => flight.await?,

@@ -1,6 +1,7 @@
 //! The messages of one mailbox, kept in step with the server: asks what may have changed, applies what it hears.
 
 mod found;
+mod opening;
 mod own;
 mod rows;
 
@@ -14,7 +15,8 @@ use tracing::debug;
 use self::own::Pending;
 pub use self::own::copied;
 pub use self::rows::flags_event;
-use self::rows::{opened_by_select, opened_by_status, summarize, summary_items};
+pub use self::rows::opened_by_status;
+use self::rows::{resync_events, summarize, summary_items};
 use super::object::{Locator, SharedName};
 use crate::error::{Error, Result};
 use crate::imap::response::Data;
@@ -75,6 +77,11 @@ struct Known {
     mailbox: Mailbox,
     /// When the server was last asked whether it changed; `None` when it is known to have.
     checked: Option<Instant>,
+    /// How often the server said that something changed.
+    news: u64,
+    /// When it was last listed for somebody, and when it was last brought up to date.
+    used: Option<Instant>,
+    synced: Option<Instant>,
     flags_checked: Option<Instant>,
     /// When messages came or went, as far as we saw: the directory's mtime.
     changed: SystemTime,
@@ -91,12 +98,25 @@ struct Known {
     walks: Walks,
 }
 
+impl Known {
+    /// It was brought up to date with what was true at `started`, before which `news` had been heard.
+    fn checked_at(&mut self, started: Instant, news: u64) {
+        self.synced = Some(started);
+        if self.news == news {
+            self.checked = Some(started);
+        }
+    }
+}
+
 impl Index {
     /// An index that knows nothing. What happens to it goes to `changes`.
     pub fn new(id: MailboxId, name: MailboxName, changes: Changes) -> Self {
         let known = Known {
             mailbox: Mailbox::default(),
             checked: None,
+            news: 0,
+            used: None,
+            synced: None,
             flags_checked: None,
             changed: SystemTime::now(),
             void: false,
@@ -169,7 +189,35 @@ impl Index {
 
     /// The server said that something changed: the next look asks.
     pub fn expire(&self) {
-        self.lock().checked = None;
+        let mut known = self.lock();
+        known.checked = None;
+        known.news += 1;
+    }
+
+    /// Is it known that something changed since it was listed?
+    pub fn is_expired(&self) -> bool {
+        let known = self.lock();
+        known.mailbox.is_complete() && known.checked.is_none() && !known.void
+    }
+
+    /// How many messages are known, shown or not.
+    pub fn len(&self) -> usize {
+        self.lock().mailbox.len()
+    }
+
+    /// Somebody listed it.
+    pub fn use_now(&self, now: Instant) {
+        self.lock().used = Some(now);
+    }
+
+    /// Did somebody list it within `age`?
+    pub fn is_used_within(&self, age: Duration) -> bool {
+        self.lock().used.is_some_and(|at| at.elapsed() < age)
+    }
+
+    /// What is missing to `age` since it was brought up to date.
+    pub fn synced_before(&self, age: Duration) -> Duration {
+        self.lock().synced.map_or(Duration::ZERO, |at| age.saturating_sub(at.elapsed()))
     }
 
     /// Where a message of this mailbox is.
@@ -187,7 +235,7 @@ impl Index {
         for event in events {
             for change in known.mailbox.apply(event) {
                 let change = if self.changes.hide_deleted { known.hidden(change) } else { change };
-                if !matches!(change, Change::Flags(_)) {
+                if told && !matches!(change, Change::Flags(_)) {
                     known.changed = SystemTime::now();
                 }
                 known.void |= change == Change::Reset;
@@ -202,34 +250,40 @@ impl Index {
 
     /// Brings the index up to date: STATUS when that may do, else SELECT and what its answer makes worth asking.
     pub async fn sync(&self, client: &Client) -> Result<()> {
-        let (complete, expired) = {
+        let (complete, expired, news) = {
             let known = self.lock();
-            (known.mailbox.is_complete(), known.checked.is_none())
+            (known.mailbox.is_complete(), known.checked.is_none(), known.news)
         };
         let started = Instant::now();
         if complete && !expired && self.is_current(client).await? {
-            self.lock().checked = Some(started);
+            self.lock().checked_at(started, news);
             return Ok(());
         }
-        let opening = self.send_select(client);
+        let opening = match self.plan_resync(client) {
+            Some(command) => self.send_resync(client, command),
+            None => self.send_select(client),
+        };
         // Of a mailbox that is not known all is wanted, whatever SELECT says.
         let mut early = self.may_ask_early(client).then(|| {
             let uids = UidSet::range(1, u32::MAX);
             let command = Command::Fetch { uids, items: summary_items(client), changed_since: None };
             client.send(self.target(), command, Class::Small, EARLY_MAX)
         });
-        let opened = self.opened(opening).await?;
+        let (rows, opened, resynced) = self.opened_with(opening).await?;
         let current = self.is_as_told(&opened);
         self.reopen(opened)?;
         if current {
-            self.lock().checked = Some(started);
+            self.lock().checked_at(started, news);
             return Ok(());
+        }
+        if resynced {
+            self.apply(resync_events(rows));
         }
         let steps = {
             let known = self.lock();
-            known.mailbox.plan_sync(known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL))
+            known.mailbox.plan_sync(known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL), resynced)
         };
-        debug!(mailbox = ?self.name, ?opened, ?steps, "sync");
+        debug!(mailbox = ?self.name, ?opened, resynced, ?steps, "sync");
         for step in &steps {
             if matches!(step, Step::Messages(_))
                 && let Some(answers) = early.take()
@@ -246,67 +300,11 @@ impl Index {
         }
         self.apply([Event::Complete]);
         let mut known = self.lock();
-        known.checked = Some(started);
+        known.checked_at(started, news);
         if steps.contains(&Step::Flags) || known.flags_checked.is_none() {
             known.flags_checked = Some(started);
         }
         Ok(())
-    }
-
-    /// Asks STATUS whether anything changed; that may not tell, then SELECT must.
-    async fn is_current(&self, client: &Client) -> Result<bool> {
-        let (rows, _) = client.run(Target::Account, Command::Status(self.name.get()), Class::Small, ROW_MAX).await?;
-        let status = rows.into_iter().find_map(|row| match row {
-            Data::MailboxStatus(name, items) if name == self.name.get() => Some(items),
-            _ => None,
-        });
-        Ok(status.and_then(opened_by_status).is_some_and(|now| self.is_as_told(&now)))
-    }
-
-    /// Is what the server just told what is known already?
-    fn is_as_told(&self, now: &Opened) -> bool {
-        let known = self.lock();
-        let flags_due = known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL);
-        known.mailbox.is_current(now) && (now.highest_modseq.is_some() || !flags_due)
-    }
-
-    /// SELECTs it, for what is true now.
-    fn send_select(&self, client: &Client) -> Answers {
-        let target = Target::Mailbox { name: self.name.get(), validity: None };
-        client.send(target, Command::Select, Class::Small, ROW_MAX)
-    }
-
-    async fn open(&self, client: &Client) -> Result<Opened> {
-        self.opened(self.send_select(client)).await
-    }
-
-    /// What SELECT told.
-    async fn opened(&self, answers: Answers) -> Result<Opened> {
-        let (_, done) = Client::collect(answers).await?;
-        let selected = done.selected.ok_or_else(|| Error::protocol("SELECT told nothing"))?;
-        let opened = opened_by_select(&selected);
-        self.lock().selected(&selected);
-        if opened.exists > MESSAGES_MAX {
-            return Err(Error::TooBig(format!("{} messages in one mailbox", opened.exists).into()));
-        }
-        Ok(opened)
-    }
-
-    /// May a question be sent right behind the first SELECT, before its answer? That saves a round trip.
-    fn may_ask_early(&self, client: &Client) -> bool {
-        client.server().is_ordered() && self.validity().is_none()
-    }
-
-    /// Takes in what SELECT told. `Stale` when it is not the mailbox it was.
-    fn reopen(&self, opened: Opened) -> Result<()> {
-        self.apply([Event::Opened(opened)]);
-        if self.lock().void { Err(Error::Stale) } else { Ok(()) }
-    }
-
-    /// The UIDVALIDITY that took the place of the one this index is about.
-    pub fn successor(&self) -> Option<UidValidity> {
-        let known = self.lock();
-        known.mailbox.validity().filter(|_| known.void)
     }
 
     /// Those of these messages that are not known.

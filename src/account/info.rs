@@ -1,6 +1,5 @@
-//! What the account tells about itself: attributes of mailboxes, quota, status.
+//! What the account tells about itself: attributes of mailboxes, quota.
 
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,9 +19,6 @@ const ANSWER_MAX: u64 = 256 * 1024;
 /// For how long a quota is believed: `df` and file managers ask often.
 const QUOTA_TTL: Duration = Duration::from_secs(60);
 
-/// For how long a status text stays as it is, so that its size is what a reader gets.
-const STATUS_TTL: Duration = Duration::from_secs(1);
-
 /// Space on the server, in units of 1024 octets (RFC 9208).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
@@ -38,12 +34,11 @@ pub struct Info {
     /// When the mount began.
     pub started: SystemTime,
     quota: Mutex<Option<(Instant, Option<Quota>)>>,
-    status: Mutex<Option<(Instant, Arc<str>)>>,
 }
 
 impl Default for Info {
     fn default() -> Self {
-        Self { started: SystemTime::now(), quota: Mutex::default(), status: Mutex::default() }
+        Self { started: SystemTime::now(), quota: Mutex::default() }
     }
 }
 
@@ -195,39 +190,6 @@ impl Account {
         let quota = storage.map(|(_, used, limit)| Quota { used, limit });
         *self.info.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), quota));
         quota
-    }
-
-    /// The text of `.imapfs/status`: `name: value` a line.
-    pub fn status(&self) -> Arc<str> {
-        let mut known = self.info.status.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, text)) = &*known
-            && at.elapsed() < STATUS_TTL
-        {
-            return Arc::clone(text);
-        }
-        let stats = self.client.stats();
-        let server =
-            self.client.server().id.iter().find(|(name, _)| name == "name").map_or("unknown", |(_, name)| name);
-        let mailboxes = self.table().mailboxes.indexes().count();
-        let mut text = String::new();
-        let lines: [(&str, String); 9] = [
-            ("account", self.options.name.clone()),
-            ("server", crate::error::printable(server.as_bytes(), 200)),
-            ("connections", stats.connections.to_string()),
-            ("logins", stats.logins.to_string()),
-            ("commands", stats.commands.to_string()),
-            ("bytes_in", stats.bytes_in.to_string()),
-            ("bytes_out", stats.bytes_out.to_string()),
-            ("mailboxes", mailboxes.to_string()),
-            ("messages_known", self.known_messages().to_string()),
-        ];
-        for (name, value) in lines {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{name}: {value}");
-        }
-        let text: Arc<str> = text.into();
-        *known = Some((Instant::now(), Arc::clone(&text)));
-        text
     }
 }
 

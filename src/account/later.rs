@@ -121,6 +121,11 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many changes are not done yet.
+    pub fn len(&self) -> u64 {
+        self.lock().all().count() as u64
+    }
+
     /// Waits until no queued change matters.
     async fn wait_while(&self, matters: impl Fn(Place, &Change) -> bool) {
         loop {

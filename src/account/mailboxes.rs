@@ -132,6 +132,8 @@ impl Mailboxes {
             .collect();
         let tree = Hierarchy::new(&listed);
         let mut before = std::mem::take(&mut self.by_id);
+        let is_first = before.is_empty();
+        let mut came = Vec::new();
         self.roots.clear();
         let mut ids: Vec<Option<MailboxId>> = vec![None; tree.directories().len()];
         for (place, directory) in tree.directories().iter().enumerate().skip(1) {
@@ -152,7 +154,11 @@ impl Mailboxes {
             if row.is_some_and(|row| subscribed.contains(&row.name)) {
                 attributes.push("\\subscribed".to_owned());
             }
-            let kept = before.remove(&id).and_then(|m| m.index);
+            let before = before.remove(&id);
+            if before.is_none() && !is_first {
+                came.push(Moved { parent, component: directory.name.to_string() });
+            }
+            let kept = before.and_then(|m| m.index);
             if kept.is_some() && name.is_none() {
                 self.spent.insert(id);
             }
@@ -168,7 +174,8 @@ impl Mailboxes {
             self.by_id.insert(id, mailbox);
         }
         self.spent.extend(before.values().filter(|gone| gone.index.is_some()).map(|gone| gone.id));
-        before.into_values().map(|gone| Moved { parent: gone.parent, component: gone.component }).collect()
+        let gone = before.into_values().map(|gone| Moved { parent: gone.parent, component: gone.component });
+        gone.chain(came).collect()
     }
 
     /// Gives a mailbox whose UIDVALIDITY changed a new id and an empty index. `None` when the id is no mailbox's.

@@ -5,6 +5,7 @@ mod cache;
 mod change;
 mod content;
 mod doubt;
+mod figures;
 mod flight;
 mod group;
 mod index;
@@ -22,7 +23,9 @@ mod store;
 mod transfer;
 mod upload;
 mod walk;
+mod watch;
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -40,7 +43,6 @@ use self::object::{Length, Object};
 use self::reading::Reading;
 use crate::error::{Error, Result};
 use crate::imap::Client;
-use crate::imap::response::Data;
 use crate::imap::server::Event;
 use crate::mail::envelope::Summary;
 use crate::mail::mailbox::Change;
@@ -126,7 +128,9 @@ pub struct Account {
     arrivals: walk::Arrivals,
     searches: search::Searches,
     info: info::Info,
+    figures: figures::Figures,
     changing: change::Changing,
+    watch: watch::Watch,
     /// Handed to each index.
     message_changes: index::Changes,
     changed: mpsc::UnboundedSender<Changed>,
@@ -138,6 +142,8 @@ struct Table {
     mailboxes: Mailboxes,
     listed: Option<Instant>,
     root: Option<MailboxId>,
+    /// When mailboxes came to a directory or went, as far as we saw.
+    moved: HashMap<Option<MailboxId>, SystemTime>,
 }
 
 impl std::fmt::Debug for Account {
@@ -168,7 +174,9 @@ impl Account {
             arrivals: walk::Arrivals::default(),
             searches: search::Searches::default(),
             info: info::Info::default(),
+            figures: figures::Figures::default(),
             changing: change::Changing::default(),
+            watch: watch::Watch::default(),
             message_changes: index::Changes { to: message_changes, hide_deleted },
             changed,
             changes: Mutex::new(Some(changes)),
@@ -213,17 +221,6 @@ impl Account {
         });
     }
 
-    /// What the server says unasked makes the next look ask, or is a flag that changed.
-    fn hear(&self, event: Event) {
-        let index =
-            event.mailbox.and_then(|name| self.table().mailboxes.indexes().find(|i| i.name.get() == name).cloned());
-        let Some(index) = index else { return };
-        match event.data {
-            Data::Exists(_) | Data::Expunge(_) | Data::Vanished(..) => index.expire(),
-            row => index.apply(index::flags_event(row)),
-        }
-    }
-
     fn table(&self) -> MutexGuard<'_, Table> {
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -254,6 +251,7 @@ impl Account {
 
     fn tell_moved(&self, moved: impl IntoIterator<Item = Moved>) {
         for Moved { parent, component } in moved {
+            self.table().moved.insert(parent, SystemTime::now());
             // A closed channel: nobody is mounted.
             let _ = self.changed.send(Changed::Mailbox { parent, component });
         }
@@ -280,12 +278,13 @@ impl Account {
         self.table().mailboxes.get(id).map(|m| m.index.is_some()).ok_or(Error::Stale)
     }
 
-    /// When messages came or went in a mailbox, as far as we saw; for the account and for mere levels, when it began.
+    /// When messages or mailboxes came or went in a mailbox, as far as we saw; before that, when it began.
     pub fn changed(&self, id: Option<MailboxId>) -> Result<SystemTime> {
         let table = self.table();
-        let Some(id) = id else { return Ok(self.info.started) };
+        let moved = table.moved.get(&id).copied().unwrap_or(self.info.started);
+        let Some(id) = id else { return Ok(moved) };
         let mailbox = table.mailboxes.get(id).ok_or(Error::Stale)?;
-        Ok(mailbox.index.as_ref().map_or(self.info.started, |index| index.changed()))
+        Ok(mailbox.index.as_ref().map_or(moved, |index| index.changed().max(moved)))
     }
 
     /// How many messages of a mailbox are known.
@@ -316,16 +315,21 @@ impl Account {
         self.settle_arrivals(id).await;
         let index = self.index(id)?;
         if !index.is_fresh(self.options.poll_interval) {
-            let account = Arc::clone(self);
-            let flying = Arc::clone(&index);
-            let sync = || async move {
-                let synced = flying.sync(&account.client).await;
-                account.settle(&flying, synced)
-            };
-            self.sync_flights.join(id, sync).await?;
+            self.bring_up(&index).await?;
+            self.used(&index);
         }
         index.list(self.arrivals.now());
         Ok(index.messages())
+    }
+
+    /// Asks what changed in a mailbox.
+    async fn bring_up(self: &Arc<Self>, index: &Arc<Index>) -> Result<()> {
+        let (account, flying) = (Arc::clone(self), Arc::clone(index));
+        let sync = || async move {
+            let synced = flying.sync(&account.client).await;
+            account.settle(&flying, synced)
+        };
+        self.sync_flights.join(index.id, sync).await
     }
 
     /// A message: known, or asked for alone.

@@ -30,11 +30,12 @@ const FOUND_BUDGET: usize = 8 * 1024 * 1024;
 const FACTS_BUDGET: usize = 16 * 1024 * 1024;
 
 /// Structures that are asked for with one command, and how many such are in flight.
-const BATCH: usize = 1000;
-const BATCHES: usize = 8;
+const BATCH: usize = 500;
+const BATCHES: usize = 4;
 
-/// Octets of one BODYSTRUCTURE in a batch, on the average, at the most.
-const STRUCTURE_MAX: u64 = 64 * 1024;
+/// Octets of the structures of a batch at the most: so many for one, and so many for each.
+const STRUCTURE_MAX: u64 = 4 * 1024 * 1024;
+const STRUCTURE_USUAL: u64 = 16 * 1024;
 
 /// Mailboxes that are searched at once.
 const MAILBOXES: usize = 16;
@@ -106,9 +107,20 @@ impl Account {
     /// The same for all mailboxes that are shown, each with its messages; those that may not be read are left out.
     pub async fn search_all(self: &Arc<Self>, query: &Arc<Query>) -> Result<Vec<(MailboxId, Vec<Arc<Summary>>)>> {
         self.refresh_mailboxes().await?;
+        match self.search_each(query).await {
+            // A mailbox went away meanwhile, or is another one under its name now.
+            Err(Error::NotFound | Error::Stale) => {
+                self.list().await?;
+                self.search_each(query).await
+            }
+            found => found,
+        }
+    }
+
+    async fn search_each(self: &Arc<Self>, query: &Arc<Query>) -> Result<Vec<(MailboxId, Vec<Arc<Summary>>)>> {
         let each = stream::iter(self.mailboxes_shown()).map(|id| async move {
             match self.search(id, query).await {
-                Err(error @ (Error::Denied(_) | Error::NotFound | Error::Stale)) => {
+                Err(error @ Error::Denied(_)) => {
                     info!(mailbox = id.0, %error, "a mailbox is left out of a search");
                     Ok((id, Vec::new()))
                 }
@@ -228,10 +240,33 @@ impl Account {
         index: &Index,
         messages: Vec<Arc<Summary>>,
     ) -> Result<Vec<(Arc<Summary>, Arc<Facts>)>> {
+        let mut told = Vec::new();
+        let mut batches = vec![messages];
+        while let Some(batch) = batches.pop() {
+            match self.structures_of(index, &batch).await {
+                // One message must not keep the others from being found.
+                Err(Error::TooBig(_)) if batch.len() > 1 => {
+                    let (first, second) = batch.split_at(batch.len() / 2);
+                    batches.extend([first.to_vec(), second.to_vec()]);
+                }
+                Err(Error::TooBig(reason)) => {
+                    warn!(uid = ?batch.first().map(|m| m.uid), %reason, "a structure is too large to be searched")
+                }
+                rows => told.extend(rows?),
+            }
+        }
+        Ok(told)
+    }
+
+    async fn structures_of(
+        self: &Arc<Self>,
+        index: &Index,
+        messages: &[Arc<Summary>],
+    ) -> Result<Vec<(Arc<Summary>, Arc<Facts>)>> {
         let uids: UidSet = messages.iter().map(|message| message.uid).collect();
         let items = vec![FetchItem::BodyStructure, FetchItem::Size];
         let command = Command::Fetch { uids, items, changed_since: None };
-        let limit = STRUCTURE_MAX * messages.len() as u64;
+        let limit = STRUCTURE_MAX + STRUCTURE_USUAL * messages.len() as u64;
         let (rows, _) = self.client.run(index.target(), command, Class::Small, limit).await?;
         let mut told = Vec::new();
         for row in rows {
@@ -270,9 +305,41 @@ impl Account {
 /// May an answer hold still, if the mailbox is as it was? Flags that others set are seen by mod-sequences alone.
 fn may_hold(found: &Found, query: &Query) -> bool {
     let tells_flags = found.opened.is_some_and(|opened| opened.highest_modseq.is_some());
+    // What Gmail makes of a query nobody else knows.
     let is_raw = query.any(&|term| matches!(term, Term::Gmail(_)));
     (tells_flags || !query.depends_on_flags())
         && (!query.depends_on_time() || found.found.elapsed() < MOMENT)
         && found.opened.is_some()
         && !is_raw
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::query::parse;
+    use crate::mail::uid::UidValidity;
+
+    #[test]
+    fn an_answer_holds_as_long_as_nothing_it_depends_on_can_have_changed() {
+        let opened = |highest_modseq| Opened { validity: UidValidity(1), uid_next: Some(9), exists: 8, highest_modseq };
+        let found = |opened, age| {
+            let at = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+            Found { uids: Arc::default(), opened, generation: 0, checked: at, found: at }
+        };
+        let (none, plain, rich) = (None, Some(opened(None)), Some(opened(Some(5))));
+        let late = MOMENT + Duration::from_secs(1);
+        let cases = [
+            ("hello", none, Duration::ZERO, false),
+            ("hello has:attachment since:2026-01-01", plain, late, true),
+            ("is:unread", plain, Duration::ZERO, false),
+            ("is:unread", rich, late, true),
+            ("newer:1d", rich, Duration::ZERO, true),
+            ("newer:1d", rich, late, false),
+            ("imap:SEEN", plain, Duration::ZERO, false),
+            ("gmail:x", rich, Duration::ZERO, false),
+        ];
+        for (query, opened, age, expected) in cases {
+            assert_eq!(may_hold(&found(opened, age), &parse(query).unwrap()), expected, "{query} {opened:?}");
+        }
+    }
 }

@@ -26,8 +26,13 @@ pub struct Row {
 /// # Errors
 /// Usage for what is no query, or no directory of a mount; else what the mount answers.
 pub fn search(directory: &Path, query: &str) -> Result<Vec<Row>, Failure> {
-    query::parse(query).map_err(|bad| Failure::usage(point_at(query, &bad)))?;
     let name = format_query_name(query);
+    // Unless it is the name of a saved search.
+    if let Err(bad) = query::parse(query)
+        && !directory.join(".search").join(&name).is_dir()
+    {
+        return Err(Failure::usage(point_at(query, &bad)));
+    }
     if name.len() > NAME_MAX {
         return Err(Failure::usage(format!("the query is too long: {} octets, and 255 can be asked", name.len())));
     }

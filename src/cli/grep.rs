@@ -107,12 +107,7 @@ fn read_all(places: &[PathBuf], work: impl Fn(&Path) -> Lines + Sync) -> Vec<Lin
 /// What is printed of a message, or of one file.
 fn lines_of(place: &Path, regex: &Regex, grep: &Grep) -> Lines {
     let failed = |error| (place.to_owned(), error);
-    let files = if place.is_file() { Ok(vec![place.to_owned()]) } else { text_files(place) };
-    let files = match files {
-        // It is gone since it was found.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        files => files.map_err(failed)?,
-    };
+    let files = if place.is_file() { vec![place.to_owned()] } else { text_files(place).map_err(failed)? };
     let mut out = Vec::new();
     for file in files {
         let text = fs::read(&file).map_err(failed)?;

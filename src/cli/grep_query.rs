@@ -102,7 +102,7 @@ fn one_letter(class: &Class) -> Option<char> {
 
 /// The runs of letters and digits that are worth asking for, the longest first.
 fn pieces(text: &str) -> Vec<String> {
-    let is_long = |piece: &&str| piece.chars().count() >= SHORTEST || piece.chars().any(|c| !c.is_ascii());
+    let is_long = |piece: &&str| piece.chars().count() >= SHORTEST || !piece.is_ascii();
     let all = text.split(|c: char| !c.is_alphanumeric()).filter(|piece| !piece.is_empty());
     let mut pieces: Vec<String> = all.filter(is_long).map(str::to_owned).collect();
     pieces.sort_by_key(|piece| std::cmp::Reverse(piece.len()));

@@ -78,6 +78,11 @@ fn a_mistake_is_named_with_its_line_and_without_its_value() {
     check("[accounts.a]\nnames = \"long\"", "/c.toml: line 2: unknown variant `long`, expected `full` or `uid`");
     check("[accounts.a]\nhost = \"h\"\nhost = \"i\"", "/c.toml: line 3: duplicate key");
     check("[accounts.a]\npassword = hunter2", "/c.toml: line 2:");
+    check(
+        "[accounts.a]\nsearches.x = \"a is:blue\"",
+        "/c.toml: line 2: searches.\"x\": query, column 6: expected unread",
+    );
+    check("[accounts.a]\nsearches.\".x\" = \"a\"", "/c.toml: line 2: searches.\".x\": this cannot be the name");
     check("[accounts.a", "/c.toml: line 1:");
 }
 

@@ -32,8 +32,9 @@ impl Fs {
             }
             Node::Local(_) => self.locals.get(node).ok_or(Error::Stale)?.entry(),
             Node::AccountView(AccountView::Control) => directory(node, nanos(SystemTime::UNIX_EPOCH), IMMUTABLE_TTL),
-            Node::AccountView(AccountView::Status) => {
-                let text = self.account.status();
+            Node::AccountView(view @ (AccountView::Status | AccountView::Metrics)) => {
+                let is_status = view == AccountView::Status;
+                let text = if is_status { self.account.status() } else { self.account.metrics() };
                 file(node, text.len() as u64, nanos(SystemTime::now()), Duration::ZERO)
             }
             Node::AccountView(AccountView::Search) => directory(node, nanos(self.account.changed(None)?), poll),

@@ -72,6 +72,7 @@ impl Fs {
         let node = self.node(ino)?;
         let reader = match node {
             Node::AccountView(AccountView::Status) => Reader::text(self.account.status().as_bytes().to_vec()),
+            Node::AccountView(AccountView::Metrics) => Reader::text(self.account.metrics().as_bytes().to_vec()),
             Node::MailboxView(id, MailboxView::Table) => Reader::text(self.table(id).await?),
             Node::Search(number, SearchView::Table) => Reader::text(self.found_table(number).await?),
             Node::Entry(id, uid, entry) => self.account.open_entry(id, uid, entry).await?,
@@ -81,7 +82,9 @@ impl Fs {
         self.files().insert(handle, Arc::new(OpenFile::Reader { reader, node }));
         // What the kernel knows by the number of something else may be octets that were written and sent.
         let is_itself = node.pack() == ino;
-        Ok(Opened { handle, invalidate: !is_itself, keep_cache: is_itself })
+        // A text that says something else may have the same length.
+        let stays = matches!(node, Node::Entry(..));
+        Ok(Opened { handle, invalidate: !is_itself, keep_cache: is_itself && stays })
     }
 
     /// Exactly `size` octets, fewer only at the end of the file.

@@ -42,7 +42,7 @@ impl Content {
             Content::Mailbox { names, messages, .. } => names.len() + messages.len(),
             Content::Eml { messages, .. } => messages.len(),
             Content::Message { entries, .. } => entries.len(),
-            Content::Control => 1,
+            Content::Control => AccountView::CONTROL.len(),
             Content::Found { found, .. } => found.len(),
             Content::Searches(names) => names.len(),
         }
@@ -197,7 +197,7 @@ impl Fs {
                 (name, found)
             }
             Content::Control => {
-                let view = AccountView::Status;
+                let view = *AccountView::CONTROL.get(at).ok_or(Error::NotFound)?;
                 (view.name().to_owned(), self.entry(Node::AccountView(view)).await?)
             }
         })

@@ -38,7 +38,11 @@ impl Fs {
     pub async fn setxattr(&self, ino: Ino, name: &str, value: &[u8], setting: Setting) -> Result<()> {
         let node = self.node(ino)?;
         if matches!(node, Node::Local(_)) {
-            return self.set_new_flags(node, name, text(value)?);
+            return match writable::access(name) {
+                // Copied from another message (rsync -X, tar --xattrs): this one will tell its own.
+                Access::ReadOnly => Ok(()),
+                Access::Writable | Access::Foreign => self.set_new_flags(node, name, text(value)?),
+            };
         }
         check_is_ours(name)?;
         let known = self.value(node, name).await?;

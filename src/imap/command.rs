@@ -50,6 +50,12 @@ pub struct Dialect {
     pub metadata: bool,
     /// APPENDLIMIT, RFC 7889: the largest message in octets that the server takes.
     pub append_limit: Option<u64>,
+    /// IDLE, RFC 2177.
+    pub idle: bool,
+    /// NOTIFY, RFC 5465.
+    pub notify: bool,
+    /// QRESYNC, RFC 7162, has been enabled.
+    pub qresync: bool,
     /// Prefixes of the namespaces that `LIST "" "*"` may leave out.
     pub prefixes: Vec<Vec<u8>>,
 }
@@ -82,6 +88,9 @@ impl Dialect {
             multi_append: server.offers("MULTIAPPEND"),
             replace: server.offers("REPLACE"),
             acl: server.offers("ACL"),
+            idle: rev2 || server.offers("IDLE"),
+            notify: server.offers("NOTIFY"),
+            qresync: server.qresync,
             metadata: server.offers("METADATA"),
             append_limit: server.capabilities.iter().find_map(|c| c.strip_prefix("APPENDLIMIT=")?.parse().ok()),
             prefixes: prefixes.filter(|prefix| !prefix.is_empty()).cloned().collect(),
@@ -94,10 +103,19 @@ fn starts_with_inbox(prefix: &[u8]) -> bool {
     prefix.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"INBOX"))
 }
 
-/// `SELECT name`, or `EXAMINE name` on a read-only mount.
-pub fn select(name: &MailboxName, dialect: &Dialect) -> Result<Line> {
+/// `SELECT name`, or `EXAMINE name` on a read-only mount, for the command that wants it so.
+pub fn select(name: &MailboxName, asked: Option<&Command>, dialect: &Dialect) -> Result<Line> {
     let line = Line::new(if dialect.read_only { "EXAMINE" } else { "SELECT" }).string(name.as_bytes())?;
-    Ok(if dialect.condstore { line.text(" (CONDSTORE)") } else { line })
+    Ok(match asked {
+        Some(Command::Resync { validity, modseq, known }) if dialect.qresync => {
+            let known = known.as_ref().map(|known| format!(" {known}")).unwrap_or_default();
+            line.text(&format!(" (QRESYNC ({} {modseq}{known}))", validity.0))
+        }
+        // Enabled with QRESYNC.
+        _ if dialect.qresync => line,
+        _ if dialect.condstore => line.text(" (CONDSTORE)"),
+        _ => line,
+    })
 }
 
 /// The lines that carry out a command, in their order; but for COPY and MOVE all of them may be in flight at once. None
@@ -116,7 +134,10 @@ pub fn lines(command: &Command, mailbox: Option<&MailboxName>, dialect: &Dialect
             let items = format!(" (MESSAGES UIDNEXT UIDVALIDITY UNSEEN{modseq})");
             one(Line::new("STATUS").string(name.as_bytes()).map(|line| line.text(&items)))
         }
-        Command::Select => one(select(mailbox.ok_or_else(|| Error::invalid("SELECT without a mailbox"))?, dialect)),
+        Command::Select | Command::Resync { .. } => {
+            let mailbox = mailbox.ok_or_else(|| Error::invalid("SELECT without a mailbox"))?;
+            one(select(mailbox, Some(command), dialect))
+        }
         Command::Fetch { uids, items, changed_since } => fetch(uids, items, *changed_since, dialect),
         Command::SearchAll if dialect.esearch => Ok(vec![Line::new("UID SEARCH RETURN (ALL) ALL")]),
         Command::SearchAll => Ok(vec![Line::new("UID SEARCH ALL")]),

@@ -99,7 +99,7 @@ fn nothing_typed_by_a_user_becomes_a_command_of_its_own() {
         {
             assert!(matches!(lines(&command, None, &offering(&[])), Err(Error::Invalid(_))), "{name:?}");
         }
-        assert!(select(&MailboxName::new(name.as_bytes()), &offering(&[])).is_err());
+        assert!(select(&MailboxName::new(name.as_bytes()), None, &offering(&[])).is_err());
     }
 }
 

@@ -7,6 +7,8 @@
 //! 3. A mailbox that is about to be removed or renamed is left by all connections: its name may soon mean another one.
 //! 4. When the server is away, one request at a time probes, with growing pauses; the others fail at once.
 
+mod watching;
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::watching::Clocks;
 use super::command::Dialect;
 use super::flight::{Job, Load};
 use super::machine::Machine;
@@ -71,6 +74,17 @@ struct Slot {
     /// The message of the last bulk read: Dovecot reads on from where it was in a message, and from the beginning
     /// when it was in another.
     message: Option<Uid>,
+    /// The mailbox that it watches in between.
+    watched: Option<MailboxName>,
+}
+
+/// What a client asks of the dispatcher itself.
+#[derive(Debug)]
+pub enum Order {
+    /// All connections are to be closed, and then this is to be told.
+    Close(oneshot::Sender<()>),
+    /// This mailbox is to be watched.
+    Watch(MailboxName),
 }
 
 type Channel<T> = (mpsc::UnboundedSender<T>, mpsc::UnboundedReceiver<T>);
@@ -96,6 +110,9 @@ pub struct Dispatcher {
     away: Option<(Instant, Duration, Error)>,
     /// Connections in a row that carried out no command.
     useless: u32,
+    /// The mailbox that is to be watched.
+    watched: Option<MailboxName>,
+    clocks: Clocks,
     opened: Channel<(Place, Opened)>,
     ends: Channel<(u64, End)>,
 }
@@ -122,6 +139,8 @@ impl Dispatcher {
             bearable: None,
             away: None,
             useless: 0,
+            watched: None,
+            clocks: Clocks::new(),
             opened: mpsc::unbounded_channel(),
             ends: mpsc::unbounded_channel(),
         };
@@ -133,17 +152,22 @@ impl Dispatcher {
     pub async fn run(
         mut self,
         mut requests: mpsc::UnboundedReceiver<Request>,
-        mut closes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+        mut orders: mpsc::UnboundedReceiver<Order>,
     ) {
         let closed = loop {
+            let due = self.until_due();
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(request) => self.dispatch(Job::new(request)),
                     None => break None,
                 },
-                Some(done) = closes.recv() => break Some(done),
+                Some(order) = orders.recv() => match order {
+                    Order::Close(done) => break Some(done),
+                    Order::Watch(name) => self.watch(name),
+                },
                 Some((place, opened)) = self.opened.1.recv() => self.opened(place, opened),
                 Some((id, end)) = self.ends.1.recv() => self.ended(id, end),
+                () = due => self.due(),
             }
         };
         requests.close();
@@ -168,6 +192,7 @@ impl Dispatcher {
 
     /// Gives a job to a connection, or lets it wait for one, or fails it.
     fn dispatch(&mut self, job: Job) {
+        self.look_at_clocks();
         let most = self.most();
         let wanted = match job.request.class {
             Class::Bulk if most > 1 => Place::Bulk,
@@ -229,7 +254,8 @@ impl Dispatcher {
             let message = wanted == Place::Bulk && load > 0 && slot.message != message(job);
             // The pieces of one message stay on one connection, in their order, however many there are.
             let crowded = if wanted == Place::Bulk { 0 } else { (load / CROWDED).min(1) * CROWDED_COST };
-            suits.then_some((switch + elsewhere + crowded + usize::from(message) * 6, at))
+            let watching = self.disturbance(slot, job);
+            suits.then_some((switch + elsewhere + crowded + watching + usize::from(message) * 6, at))
         });
         candidates.min()
     }
@@ -265,9 +291,11 @@ impl Dispatcher {
     /// All but the connection `at`, which does so by itself, leave this mailbox and those below it, when they have done
     /// what they were given.
     fn leave(&mut self, at: usize, name: &MailboxName) {
+        self.watched.take_if(|watched| Job::leave(name.clone()).must_leave(watched));
         for (n, slot) in self.slots.iter_mut().enumerate() {
             let job = Job::leave(name.clone());
-            if slot.mailbox.take_if(|here| job.must_leave(here)).is_some() && n != at {
+            let watched = slot.watched.take_if(|here| job.must_leave(here)).is_some();
+            if (slot.mailbox.take_if(|here| job.must_leave(here)).is_some() || watched) && n != at {
                 let _ = slot.jobs.send(job);
             }
         }
@@ -300,6 +328,9 @@ impl Dispatcher {
     fn opened(&mut self, place: Place, opened: Opened) {
         self.opening = None;
         let ahead = std::mem::take(&mut self.ahead);
+        if let Err(error) = &opened {
+            self.counters.failed(error);
+        }
         match opened {
             Ok((wire, server, _)) => {
                 self.away = None;
@@ -364,12 +395,15 @@ impl Dispatcher {
             bulk: Arc::default(),
             mailbox: None,
             message: None,
+            watched: None,
         });
+        self.assign_watch();
     }
 
     /// A connection is gone. What may be sent again is, on another one.
     fn ended(&mut self, id: u64, end: End) {
         let since = self.slots.iter().find(|s| s.id == id).map(|s| s.since);
+        self.watch_lost(id, end.error.as_ref());
         self.slots.retain(|s| s.id != id);
         // One that nobody asked anything, being made ready, says nothing of the server.
         self.useless = match end.useful || end.error.is_none() {
@@ -378,12 +412,14 @@ impl Dispatcher {
         };
         let error = end.error.unwrap_or_else(|| Error::offline("the connection is closed"));
         tracing::info!(%error, "connection closed");
+        self.counters.failed(&error);
         // The next one keeps the place for watching.
         if !self.slots.iter().any(|s| s.place == Place::Watch)
             && let Some(at) =
                 self.slots.iter().position(|s| s.place == Place::Small).or((!self.slots.is_empty()).then_some(0))
         {
             self.slots[at].place = Place::Watch;
+            self.assign_watch();
         }
         if self.useless >= MAX_USELESS && self.slots.is_empty() && self.opening.is_none() {
             self.useless = 0;

@@ -32,6 +32,10 @@ pub struct Job {
     pub doubtful: bool,
     /// A mailbox that the connection must not have selected afterwards, nor one below it.
     pub leave: Option<MailboxName>,
+    /// No command: from now on the connection watches this mailbox.
+    pub watch: Option<MailboxName>,
+    /// The connection may have died in silence: the answer is due soon.
+    pub probe: bool,
     /// Counted on the connection that it was given to.
     pub load: Option<Load>,
 }
@@ -57,7 +61,7 @@ impl Drop for Load {
 impl Job {
     /// A request that has not been sent yet.
     pub fn new(request: Request) -> Self {
-        Self { request, attempts: 0, lost: None, doubtful: false, leave: None, load: None }
+        Self { request, attempts: 0, lost: None, doubtful: false, leave: None, watch: None, probe: false, load: None }
     }
 
     /// A NOOP that nobody waits for.
@@ -70,6 +74,16 @@ impl Job {
     /// The same, and a connection that has this mailbox selected, or one below it, leaves it first.
     pub fn leave(name: MailboxName) -> Self {
         Self { leave: Some(name), ..Self::noop() }
+    }
+
+    /// No command: from now on the connection watches this mailbox while it has nothing else to do.
+    pub fn watch(name: MailboxName) -> Self {
+        Self { watch: Some(name), ..Self::noop() }
+    }
+
+    /// A NOOP that is to show soon whether the connection is still alive.
+    pub fn probe() -> Self {
+        Self { probe: true, ..Self::noop() }
     }
 
     /// The mailbox it must run in.

@@ -10,18 +10,21 @@
 //! 5. First come, first served, so no mailbox starves.
 
 mod routing;
+mod selecting;
+mod watching;
 
 use std::collections::{HashSet, VecDeque};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::selecting::Selecting;
 use super::command::{self, Dialect};
 use super::flight::{Flight, Job, MAX_ITEMS};
 use super::frame::{Frame, Limits};
 use super::line::{Chunk, Line, Octets};
-use super::refusal::{self, Refusal};
+use super::refusal::Refusal;
 use super::request::{Command, Done, Target};
-use super::response::{Code, Data, Response, Selected, Status};
+use super::response::{Data, Response, Selected, Status};
 use super::server::Event;
 use crate::error::{Error, Result, printable};
 use crate::mail::mailbox_name::MailboxName;
@@ -69,16 +72,7 @@ pub struct Machine {
     sent: u64,
     unasked: u64,
     useful: bool,
-}
-
-/// A SELECT or UNSELECT on its way.
-struct Selecting {
-    tag: u64,
-    /// The job that asked for it, when it asked for nothing else.
-    job: Option<Job>,
-    /// `None` for UNSELECT.
-    name: Option<MailboxName>,
-    found: Selected,
+    watch: watching::Watch,
 }
 
 impl Machine {
@@ -101,12 +95,16 @@ impl Machine {
             sent: 0,
             unasked: 0,
             useful: false,
+            watch: watching::Watch::default(),
         }
     }
 
     /// Takes a job; [`Machine::pump`] sends it when its turn comes.
-    pub fn push(&mut self, job: Job) {
-        self.queue.push_back(job);
+    pub fn push(&mut self, mut job: Job) {
+        match job.watch.take() {
+            Some(name) => self.watch(name),
+            None => self.queue.push_back(job),
+        }
     }
 
     /// Takes a job that goes before all others.
@@ -126,7 +124,16 @@ impl Machine {
 
     /// Is an answer of the server waited for?
     pub fn is_busy(&self) -> bool {
+        self.has_commands() || self.watch.is_asking()
+    }
+
+    fn has_commands(&self) -> bool {
         self.selecting.is_some() || !self.flights.is_empty()
+    }
+
+    /// Has anybody asked for something that has not ended?
+    pub fn has_jobs(&self) -> bool {
+        !self.queue.is_empty() || !self.flights.is_empty()
     }
 
     /// Has any command been carried out?
@@ -151,6 +158,13 @@ impl Machine {
 
     /// Sends what may be sent now.
     pub fn pump(&mut self) {
+        // For what is not asked IDLE need not end.
+        while self.is_idling() && self.is_told_without_asking() {
+            self.tell_without_asking();
+        }
+        if self.queue.is_empty() || !self.end_idle() {
+            return;
+        }
         while self.pending.is_empty() && self.flights.len() < WINDOW {
             let Some(job) = self.queue.front() else { return };
             let command = &job.request.command;
@@ -202,11 +216,8 @@ impl Machine {
                 self.finish_first(Err(Error::invalid("a FETCH of too many items")));
                 continue;
             }
-            if let (Command::Status(name), Some((here, selected))) = (command, &self.selected)
-                && name == here
-            {
-                let selected = Some(selected.clone());
-                self.finish_first(Ok(Done { code: None, selected }));
+            if self.is_told_without_asking() {
+                self.tell_without_asking();
                 continue;
             }
             match command::lines(command, job.mailbox(), &self.dialect) {
@@ -220,6 +231,17 @@ impl Machine {
         }
     }
 
+    /// Is the next a STATUS of the mailbox that is selected?
+    fn is_told_without_asking(&self) -> bool {
+        let asked = self.queue.front().map(|job| &job.request.command);
+        matches!((asked, &self.selected), (Some(Command::Status(name)), Some((here, _))) if name == here)
+    }
+
+    fn tell_without_asking(&mut self) {
+        let selected = self.selected.as_ref().map(|(_, selected)| selected.clone());
+        self.finish_first(Ok(Done { code: None, selected }));
+    }
+
     fn finish_first(&mut self, result: Result<Done>) {
         if let Some(job) = self.queue.pop_front() {
             job.finish(result);
@@ -230,6 +252,7 @@ impl Machine {
         let Some(mut job) = self.queue.pop_front() else { return };
         job.attempts += 1;
         self.opened.retain(|name| !job.must_leave(name));
+        self.watch.forget(|name| job.must_leave(name));
         let start = self.put_out;
         let mut lines = VecDeque::from(lines);
         // New UIDs are paired with the old ones by their order, and Stalwart carries out at once what it gets at once.
@@ -238,30 +261,6 @@ impl Machine {
         let tags = lines.drain(..first).map(|line| self.queue_line(&line)).collect();
         self.write();
         self.flights.push_back(Flight::new(job, tags, lines, start));
-    }
-
-    fn select(&mut self, name: MailboxName) {
-        match command::select(&name, &self.dialect) {
-            Ok(line) => self.send_select(&line, Some(name)),
-            Err(error) => self.finish_first(Err(error)),
-        }
-    }
-
-    /// Leaves the mailbox: never by CLOSE, which expunges. A server without UNSELECT is sent to another one.
-    fn unselect(&mut self) {
-        if self.dialect.unselect {
-            self.send_select(&Line::new("UNSELECT"), None)
-        } else {
-            self.select(MailboxName::new(b"INBOX"))
-        }
-    }
-
-    fn send_select(&mut self, line: &Line, name: Option<MailboxName>) {
-        let tag = self.queue_line(line);
-        self.write();
-        self.selected = None;
-        let job = self.queue.pop_front_if(|job| job.request.command == Command::Select);
-        self.selecting = Some(Selecting { tag, job, name, found: Selected::default() });
     }
 
     /// Puts a line behind what is pending; the number of its tag.
@@ -322,6 +321,9 @@ impl Machine {
     }
 
     fn proceed(&mut self) -> Result<Progress> {
+        if self.pending.is_empty() && self.idle_begun() {
+            return Ok(Progress::Some);
+        }
         let chunk = self.pending.pop_front();
         let (_, chunk) = chunk.ok_or_else(|| Error::protocol("the server asked for more where nothing more is due"))?;
         self.put(chunk.octets);
@@ -335,6 +337,9 @@ impl Machine {
     }
 
     fn answer(&mut self, tag: &[u8], refusal: Refusal) -> Result<()> {
+        if self.is_stray(tag) {
+            return Ok(());
+        }
         let unknown = || Error::protocol("the server answered what it was not asked");
         let number = tag.strip_prefix(b"T").and_then(|n| std::str::from_utf8(n).ok()?.parse::<u64>().ok());
         let number = number.ok_or_else(unknown)?;
@@ -357,6 +362,9 @@ impl Machine {
             return self.selected(selecting, refusal);
         }
         self.useful |= refusal.status == Status::Ok;
+        if self.watch_answered(number, &refusal) {
+            return Ok(());
+        }
         let at = self.flights.iter().position(|f| f.tags.contains(&number)).ok_or_else(unknown)?;
         if !self.flights[at].answer(number, refusal) {
             return Ok(());
@@ -372,41 +380,6 @@ impl Machine {
             };
             flight.finish(selected);
         }
-        Ok(())
-    }
-
-    /// SELECT has its answer, and with it what was sent or waits behind it.
-    fn selected(&mut self, selecting: Selecting, refusal: Refusal) -> Result<()> {
-        let Selecting { name, job, mut found, .. } = selecting;
-        // A server that refuses UNSELECT has nothing selected.
-        let Some(name) = name else { return Ok(()) };
-        if refusal.status != Status::Ok {
-            // Dovecot 2.3 goes on saying so on a connection that knew a mailbox which was deleted and made again.
-            if refusal.code.is_none() && self.opened.contains(&name) && refusal::command(&refusal) != Error::NotFound {
-                return Err(Error::offline("a mailbox that could be selected no longer can"));
-            }
-            // Others that wait for the same mailbox would hear the same.
-            let error = refusal::command(&refusal);
-            if let Some(job) = job {
-                job.finish(Err(error.clone()));
-            }
-            self.flights.iter_mut().for_each(|flight| flight.fail(error.clone()));
-            while self.queue.front().is_some_and(|j| j.mailbox() == Some(&name)) {
-                self.finish_first(Err(error.clone()));
-            }
-            return Ok(());
-        }
-        found.read_only = self.dialect.read_only || refusal.code == Some(Code::ReadOnly);
-        if let Some(job) = job {
-            let stale = is_stale(&job.request.target, &found);
-            let done = Done { code: refusal.code, selected: Some(found.clone()) };
-            job.finish(if stale { Err(Error::Stale) } else { Ok(done) });
-        }
-        for flight in self.flights.iter_mut().filter(|f| is_stale(&f.job.request.target, &found)) {
-            flight.fail(Error::Stale);
-        }
-        self.opened.insert(name.clone());
-        self.selected = Some((name, found));
         Ok(())
     }
 

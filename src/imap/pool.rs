@@ -1,18 +1,20 @@
 //! The [`Client`]: a handle to the few connections of an account, and what is known of the server and of its use.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::dispatcher::Dispatcher;
+use super::dispatcher::{Dispatcher, Order};
 use super::options::Options;
 use super::request::{Answer, Class, Command, Done, Request, Target};
 use super::response::Data;
-use super::server::{Event, Login, Server, Stats};
+use super::server::{Event, Login, Server, Stats, Watching};
 use super::setup;
 use super::transport::Counters;
 use crate::error::{Error, Result};
+use crate::mail::mailbox_name::MailboxName;
 
 /// A cloneable handle around the channel of requests.
 #[derive(Clone, Debug)]
@@ -21,7 +23,7 @@ pub struct Client {
     server: Arc<Server>,
     login: Login,
     counters: Arc<Counters>,
-    closes: Option<mpsc::UnboundedSender<oneshot::Sender<()>>>,
+    orders: Option<mpsc::UnboundedSender<Order>>,
 }
 
 impl Client {
@@ -35,15 +37,15 @@ impl Client {
         let (wire, server, login) = setup::open(&options, &counters, None, true).await?;
         let server = Arc::new(server);
         let (requests, receiver) = mpsc::unbounded_channel();
-        let (closes, closed) = mpsc::unbounded_channel();
+        let (orders, received) = mpsc::unbounded_channel();
         let dispatcher = Dispatcher::new(options, events, Arc::clone(&counters), Arc::clone(&server), wire);
-        tokio::spawn(dispatcher.run(receiver, closed));
-        Ok(Self { requests, server, login, counters, closes: Some(closes) })
+        tokio::spawn(dispatcher.run(receiver, received));
+        Ok(Self { requests, server, login, counters, orders: Some(orders) })
     }
 
     /// A client whose requests go to `requests`: for model servers and recorders.
     pub fn from_channel(requests: mpsc::UnboundedSender<Request>, server: Server) -> Self {
-        Self { requests, server: Arc::new(server), login: Login::default(), counters: Arc::default(), closes: None }
+        Self { requests, server: Arc::new(server), login: Login::default(), counters: Arc::default(), orders: None }
     }
 
     /// What the server is.
@@ -65,7 +67,22 @@ impl Client {
             commands: get(&self.counters.commands),
             connections: get(&self.counters.connections),
             logins: get(&self.counters.logins),
+            watching: *Watching::ALL
+                .get(usize::from(self.counters.watching.load(Ordering::Relaxed)))
+                .unwrap_or(&Watching::Nothing),
         }
+    }
+
+    /// The newest failure of a connection, and when it was.
+    pub fn last_error(&self) -> Option<(SystemTime, Error)> {
+        self.counters.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on this mailbox is watched by one of the connections, in the time that nobody needs it: what others
+    /// change comes as events. When that connection is lost an event without a mailbox says BYE, and another is made.
+    pub fn watch(&self, name: MailboxName) {
+        // A client that is closed watches nothing.
+        let _ = self.orders.as_ref().map(|orders| orders.send(Order::Watch(name)));
     }
 
     /// Sends a command; its answers come on the receiver, `Answer::Done` last. A dropped channel is a lost connection.
@@ -102,7 +119,7 @@ impl Client {
     /// Lets what is in flight finish (at most a second), sends LOGOUT on each connection and closes it.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        if self.closes.as_ref().is_some_and(|closes| closes.send(done).is_ok()) {
+        if self.orders.as_ref().is_some_and(|orders| orders.send(Order::Close(done)).is_ok()) {
             // The dispatcher answers in time; should it be gone, everything is closed already.
             let _ = closed.await;
         }

@@ -72,6 +72,16 @@ pub enum Command {
     Status(MailboxName),
     /// SELECT or EXAMINE of the target, again, for fresh UIDVALIDITY, UIDNEXT, EXISTS, HIGHESTMODSEQ.
     Select,
+    /// The same, and what changed since a MODSEQ (QRESYNC, RFC 7162): `Data::Vanished` and `Data::Fetch` rows with FLAGS,
+    /// when `Selected::resynced` says so; else it was only SELECT.
+    Resync {
+        /// The UIDVALIDITY that is known. Of another one nothing is told.
+        validity: UidValidity,
+        /// Up to where all is known.
+        modseq: u64,
+        /// The messages that are known; without, the server goes by all that there ever were.
+        known: Option<UidSet>,
+    },
     /// UID FETCH of these UIDs; answered by `Data::Fetch` rows whose UID is in the set.
     Fetch {
         /// Whose. Longer sets than a command line takes are split by the session into pipelined commands.
@@ -190,6 +200,7 @@ impl Command {
             | Command::List
             | Command::Status(_)
             | Command::Select
+            | Command::Resync { .. }
             | Command::Fetch { .. }
             | Command::SearchAll
             | Command::Search { .. }
@@ -215,6 +226,11 @@ impl Command {
 }
 
 impl Command {
+    /// Does it open the mailbox, whether it is open or not?
+    pub fn is_select(&self) -> bool {
+        matches!(self, Command::Select | Command::Resync { .. })
+    }
+
     /// Does it only read messages of the selected mailbox?
     pub fn is_read(&self) -> bool {
         matches!(self, Command::Fetch { .. } | Command::SearchAll | Command::Search { .. } | Command::Query(_))

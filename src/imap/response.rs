@@ -123,6 +123,8 @@ pub struct Selected {
     /// `None` with NOMODSEQ or without CONDSTORE.
     pub highest_modseq: Option<u64>,
     pub read_only: bool,
+    /// All that changed since the MODSEQ of `Command::Resync` was told.
+    pub resynced: bool,
     /// Flags that can be changed for ever; `\*` among them when new keywords can be made.
     pub permanent_flags: Option<Flags>,
 }

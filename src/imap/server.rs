@@ -12,6 +12,8 @@ pub struct Server {
     pub id: Vec<(String, String)>,
     /// NAMESPACE: personal, other users', shared; (prefix in wire form, delimiter).
     pub namespaces: [Vec<(Vec<u8>, Option<u8>)>; 3],
+    /// QRESYNC, RFC 7162, has been enabled.
+    pub qresync: bool,
 }
 
 impl Server {
@@ -42,6 +44,41 @@ pub struct Stats {
     pub connections: u64,
     /// Connections opened since the start.
     pub logins: u64,
+    /// How changes by others are heard of.
+    pub watching: Watching,
+}
+
+/// How changes by others are heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Watching {
+    /// Nobody has looked at anything yet, or the server cannot be reached.
+    #[default]
+    Nothing,
+    /// About to begin.
+    Soon,
+    /// The server refuses IDLE and is asked now and then.
+    Poll,
+    /// By IDLE, of one mailbox.
+    Idle,
+    /// By IDLE, and of all mailboxes by NOTIFY.
+    Notify,
+}
+
+impl Watching {
+    /// All, weakest first: each stands where its number says.
+    pub const ALL: [Self; 5] = [Self::Nothing, Self::Soon, Self::Poll, Self::Idle, Self::Notify];
+
+    /// A word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Soon => "soon",
+            Self::Poll => "poll",
+            Self::Idle => "idle",
+            Self::Notify => "notify",
+        }
+    }
 }
 
 /// Something that the server said without being asked.

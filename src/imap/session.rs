@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::flight::Job;
 use super::machine::{Machine, Progress};
 use super::outbox::Outbox;
+use super::server::Watching;
 use super::setup::Wire;
 use crate::error::{Error, Result};
 
@@ -25,6 +26,12 @@ const PATIENT_WINDOW: Duration = Duration::from_secs(300);
 /// An idle connection is asked after this time: servers may hang up after 30 minutes (RFC 9051 section 5.4), NATs
 /// forget after less.
 const KEEPALIVE: Duration = Duration::from_secs(9 * 60);
+/// Nobody wants anything for so long: the watching begins. It costs a few round trips each time.
+const CALM: Duration = Duration::from_millis(300);
+/// IDLE is begun anew after so long, whatever the server says in it (RFC 2177 section 3: within 29 minutes).
+const REFRESH: Duration = Duration::from_secs(28 * 60);
+/// How often a server that refuses IDLE is asked.
+const POLL: Duration = Duration::from_secs(15);
 /// After this much silence the connection may be dead without anybody having noticed: the next command has only
 /// [`PROBE`] for a first sign of life, and is sent again on a new connection.
 const DOUBTFUL: Duration = Duration::from_secs(30);
@@ -66,6 +73,10 @@ pub struct Session {
     window: Instant,
     window_octets: u64,
     patient: bool,
+    /// When somebody last wanted something.
+    used: Instant,
+    /// Since when IDLE is on.
+    idling: Option<Instant>,
 }
 
 impl Session {
@@ -84,6 +95,8 @@ impl Session {
             window: now,
             window_octets: 0,
             patient: false,
+            used: now,
+            idling: None,
         }
     }
 
@@ -116,17 +129,17 @@ impl Session {
         self.take_frames()?;
         loop {
             while let Ok(job) = jobs.try_recv() {
-                self.machine.push(job);
+                self.take(job);
             }
             self.pump()?;
             if closing.is_some_and(|at| self.machine.is_idle() || Instant::now() >= at) {
                 return Ok(());
             }
             let deadline = self.deadline().min(closing.unwrap_or(self.deadline()));
-            let Self { wire, machine, outbox, .. } = self;
+            let Self { wire, outbox, .. } = self;
             tokio::select! {
                 job = jobs.recv(), if open => match job {
-                    Some(job) => machine.push(job),
+                    Some(job) => self.take(job),
                     None => {
                         open = false;
                         closing = Some(Instant::now() + FAREWELL);
@@ -151,6 +164,17 @@ impl Session {
         }
     }
 
+    fn take(&mut self, job: Job) {
+        if job.probe {
+            let now = Instant::now();
+            match self.machine.is_busy() {
+                true => self.probe = Some(now),
+                false => self.heard = now.checked_sub(DOUBTFUL).unwrap_or(now),
+            }
+        }
+        self.machine.push(job);
+    }
+
     /// Writes what the machine has to say; the clocks start when the waiting does.
     fn pump(&mut self) -> Result<()> {
         let waited = self.machine.is_busy();
@@ -158,7 +182,14 @@ impl Session {
         if !waited && self.machine.is_once_next() && self.heard.elapsed() >= DOUBTFUL {
             self.machine.push_first(Job::noop());
         }
+        let now = Instant::now();
+        if self.machine.has_jobs() {
+            self.used = now;
+        } else if self.machine.can_watch() && now >= self.used + CALM {
+            self.machine.begin_watch();
+        }
         self.machine.pump();
+        self.note_watching(now);
         let (output, commands) = self.machine.take_output();
         self.wire.open.counters().commands.fetch_add(commands, Ordering::Relaxed);
         for octets in output {
@@ -172,6 +203,14 @@ impl Session {
             self.new_window(now);
         }
         Ok(())
+    }
+
+    fn note_watching(&mut self, now: Instant) {
+        self.idling = self.machine.is_idling().then(|| self.idling.unwrap_or(now));
+        let watching = self.machine.watching();
+        if watching != Watching::Nothing {
+            self.wire.open.counters().watching.store(watching as u8, Ordering::Relaxed);
+        }
     }
 
     /// Octets were written: the server has all the more to take in before it can answer.
@@ -235,7 +274,11 @@ impl Session {
 
     fn deadline(&self) -> Instant {
         if !self.machine.is_busy() {
-            return self.heard.max(self.progress) + KEEPALIVE;
+            let pause = if self.machine.watching() == Watching::Poll { POLL } else { KEEPALIVE };
+            let keepalive = self.heard.max(self.progress) + pause;
+            let refresh = self.idling.map_or(keepalive, |since| since + REFRESH);
+            let watch = if self.machine.can_watch() { self.used + CALM } else { keepalive };
+            return keepalive.min(refresh).min(watch);
         }
         let window = if self.patient { PATIENT_WINDOW } else { WINDOW };
         let probe = self.probe.map_or(self.progress + self.timeout, |at| at + PROBE);
@@ -250,6 +293,10 @@ impl Session {
             self.sent();
         }
         if now < self.deadline() {
+            return Ok(());
+        }
+        if !self.machine.is_busy() && self.machine.can_watch() {
+            // The next step is made by who writes.
             return Ok(());
         }
         if !self.machine.is_busy() {
@@ -268,9 +315,10 @@ impl Session {
 
     /// LOGOUT; whether the server hears it does not matter.
     async fn say_goodbye(&mut self) {
+        let idling = self.machine.is_idling();
         let Wire { reader, writer, framer, .. } = &mut self.wire;
         let goodbye = async {
-            writer.push(b"Z LOGOUT\r\n")?;
+            writer.push(if idling { b"DONE\r\nZ LOGOUT\r\n" } else { b"Z LOGOUT\r\n" })?;
             writer.write().await?;
             framer.take_rest();
             let mut octets = 0;
@@ -305,6 +353,10 @@ pub fn spawn<I: Send + 'static>(
 #[cfg(test)]
 #[path = "session_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "session_watch_tests.rs"]
+mod watch_tests;
 
 #[cfg(test)]
 #[path = "session_change_tests.rs"]

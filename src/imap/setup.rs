@@ -1,4 +1,4 @@
-//! What is asked once on each new connection after login: CAPABILITY, ID, NAMESPACE, COMPRESS.
+//! What is asked once on each new connection after login: CAPABILITY, ID, NAMESPACE, ENABLE, COMPRESS.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -98,10 +98,16 @@ pub async fn prepare(
     if known.is_none() && server.offers("NAMESPACE") {
         questions.push("NAMESPACE");
     }
+    // All connections are told of vanished messages by UID, and SELECT of what changed.
+    if server.offers("QRESYNC") && server.offers("ENABLE") {
+        questions.push("ENABLE QRESYNC");
+    }
+    server.qresync = false;
     let (data, _) = asker.ask(&questions).await?;
     for data in data {
         match data {
             Data::Namespace(namespaces) => server.namespaces = namespaces,
+            Data::Enabled(names) => server.qresync |= names.iter().any(|name| name == "QRESYNC"),
             Data::Id(pairs) if known.is_none() => {
                 let value = |v: Option<Vec<u8>>| Some(printable(&v?, 100));
                 server.id = pairs.into_iter().filter_map(|(name, v)| Some((name, value(v)?))).take(30).collect();

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use native_tls::{Certificate, Protocol, TlsConnector};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -46,6 +46,17 @@ pub struct Counters {
     pub connections: AtomicU64,
     /// Connections opened since the start.
     pub logins: AtomicU64,
+    /// How changes by others are heard of: a [`Watching`](super::server::Watching).
+    pub watching: AtomicU8,
+    /// The newest failure of a connection, or of an attempt to make one.
+    pub last_error: Mutex<Option<(SystemTime, Error)>>,
+}
+
+impl Counters {
+    /// Keeps a failure for the status.
+    pub fn failed(&self, error: &Error) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), error.clone()));
+    }
 }
 
 /// A stream whose octets are counted.

@@ -112,6 +112,12 @@ impl Mailbox {
         behind.chain(before).map(|(_, message)| message)
     }
 
+    /// The generation of the mailbox, and the MODSEQ up to which all of it is known, where the server counts them.
+    pub fn synced(&self) -> Option<(UidValidity, u64)> {
+        let modseq = self.synced_modseq.filter(|modseq| *modseq > 0 && self.complete)?;
+        Some((self.validity()?, modseq))
+    }
+
     /// How many are known.
     pub fn len(&self) -> usize {
         self.messages.len()
@@ -203,8 +209,9 @@ impl Mailbox {
     }
 
     /// What to ask after `Opened` was applied, so that afterwards `Complete` may be. With `flags_too` all flags are
-    /// asked for where the server cannot tell which changed.
-    pub fn plan_sync(&self, flags_too: bool) -> Vec<Step> {
+    /// asked for where the server cannot tell which changed. `resynced`: what vanished and which flags changed has been
+    /// told since, and was applied.
+    pub fn plan_sync(&self, flags_too: bool, resynced: bool) -> Vec<Step> {
         let Some(opened) = self.opened else { return Vec::new() };
         if self.messages.is_empty() {
             return if opened.exists > 0 { vec![Step::Messages(1)] } else { Vec::new() };
@@ -217,7 +224,8 @@ impl Mailbox {
                 steps.push(Step::Messages(next));
             }
             // What vanished cannot be told from counts alone while new messages may have come as well.
-            if !nothing_new || self.messages.len() as u64 != opened.exists {
+            let is_short = self.messages.len() as u64 != opened.exists;
+            if if resynced { nothing_new && is_short } else { !nothing_new || is_short } {
                 steps.push(Step::Uids);
             }
         } else {
@@ -225,6 +233,7 @@ impl Mailbox {
             steps.push(Step::Uids);
         }
         match (opened.highest_modseq, self.synced_modseq) {
+            _ if resynced => {}
             (Some(now), Some(then)) if now == then => {}
             (Some(_), Some(then)) if then > 0 => steps.push(Step::FlagsSince(then)),
             _ if flags_too || opened.highest_modseq.is_some() => steps.push(Step::Flags),
@@ -233,6 +242,10 @@ impl Mailbox {
         steps
     }
 }
+
+#[cfg(test)]
+#[path = "mailbox_sync_tests.rs"]
+mod sync_tests;
 
 #[cfg(test)]
 mod tests {
@@ -274,7 +287,7 @@ mod tests {
         ] {
             let mut mailbox = known.clone();
             mailbox.apply(Event::Opened(now));
-            assert_eq!(mailbox.plan_sync(false), want, "{now:?}");
+            assert_eq!(mailbox.plan_sync(false, false), want, "{now:?}");
             assert_eq!(known.is_current(&now), want.is_empty() && now.validity.0 == 1, "{now:?}");
         }
     }

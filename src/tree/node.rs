@@ -44,6 +44,8 @@ pub enum AccountView {
     Status,
     /// `.search/`: searches of all mailboxes.
     Search,
+    /// `.imapfs/metrics`
+    Metrics,
 }
 
 /// Views of one mailbox.
@@ -100,6 +102,7 @@ impl Node {
             Node::AccountView(AccountView::Control) => (0, 0, 2),
             Node::AccountView(AccountView::Status) => (0, 0, 3),
             Node::AccountView(AccountView::Search) => (0, 0, 4),
+            Node::AccountView(AccountView::Metrics) => (0, 0, 5),
             Node::Mailbox(mailbox) => (mailbox.0, 0, 0),
             Node::MailboxView(mailbox, MailboxView::Eml) => (mailbox.0, 0, 1),
             Node::MailboxView(mailbox, MailboxView::Table) => (mailbox.0, 0, 2),
@@ -133,6 +136,7 @@ impl Node {
                     _ => None,
                 }
             }
+            (0, None, 5) => Some(Node::AccountView(AccountView::Metrics)),
             (0, _, _) => None,
             (mailbox, None, 0) => Some(Node::Mailbox(MailboxId(mailbox))),
             (mailbox, None, 1) => Some(Node::MailboxView(MailboxId(mailbox), MailboxView::Eml)),

@@ -23,12 +23,16 @@ pub const MAILBOX_VIEWS: [MailboxView; 3] = [MailboxView::Eml, MailboxView::Tabl
 const TABLE_HEADER: &str = "uid\tdate\tfrom\tsubject\tflags\tsize\tname\n";
 
 impl AccountView {
+    /// What is in `.imapfs/`.
+    pub const CONTROL: [Self; 2] = [Self::Metrics, Self::Status];
+
     /// Its name: `.imapfs` in the root, the others in there.
     pub fn name(self) -> &'static str {
         match self {
             AccountView::Control => ".imapfs",
             AccountView::Status => "status",
             AccountView::Search => SEARCH,
+            AccountView::Metrics => "metrics",
         }
     }
 
@@ -39,7 +43,7 @@ impl AccountView {
 
     /// The view of this name in `.imapfs/`.
     pub fn in_control(name: &str) -> Option<Self> {
-        (name == AccountView::Status.name()).then_some(AccountView::Status)
+        Self::CONTROL.into_iter().find(|view| view.name() == name)
     }
 }
 
@@ -199,6 +203,9 @@ mod tests {
         assert_eq!(AccountView::in_root(".imapfs"), Some(AccountView::Control));
         assert_eq!(AccountView::in_control("status"), Some(AccountView::Status));
         assert!(is_reserved(".imapfs") && is_reserved(".search") && is_reserved(".maildir") && !is_reserved("status"));
+        for view in AccountView::CONTROL {
+            assert_eq!(AccountView::in_control(view.name()), Some(view));
+        }
         assert_eq!((AccountView::in_root("status"), MailboxView::parse("eml")), (None, None));
     }
 

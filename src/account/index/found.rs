@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{Index, MESSAGES_MAX, ROW_MAX, opened_by_select};
+use super::rows::opened_by_select;
+use super::{Index, MESSAGES_MAX, ROW_MAX};
 use crate::error::{Error, Result};
 use crate::imap::response::Data;
 use crate::imap::search::Keys;

@@ -220,6 +220,9 @@ impl Index {
 
     /// Which of these messages are there now.
     pub async fn present(&self, client: &Client, uids: &UidSet) -> Result<UidSet> {
+        if uids.is_empty() {
+            return Ok(UidSet::new());
+        }
         // The newest state first: a connection may not have heard yet what another did.
         let opened = self.open(client).await?;
         self.reopen(opened)?;

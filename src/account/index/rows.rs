@@ -50,6 +50,17 @@ pub fn flags_event(row: Data) -> Option<Event> {
     }
 }
 
+/// What SELECT told of changes (RFC 7162), as events: what vanished first.
+pub fn resync_events(rows: Vec<Data>) -> Vec<Event> {
+    let vanished = rows.iter().filter_map(|row| match row {
+        Data::Vanished(_, uids) => Some(Event::Gone(uids.clone())),
+        _ => None,
+    });
+    let mut events: Vec<Event> = vanished.collect();
+    events.extend(rows.into_iter().filter_map(flags_event));
+    events
+}
+
 /// What SELECT told.
 pub fn opened_by_select(selected: &Selected) -> Opened {
     Opened {

@@ -38,6 +38,10 @@ impl Machine {
             flight.learn(code.clone());
             return Ok(Progress::Some);
         }
+        if *code == Some(Code::NotificationOverflow) {
+            self.notify_overflowed();
+            self.tell(Data::Status(*status, code.clone(), text.clone()));
+        }
         let selecting = self.selecting.is_some();
         let mut replaced = false;
         if let Some(mailbox) = self.mailbox() {
@@ -66,7 +70,7 @@ impl Machine {
         Ok(if selecting { Progress::Some } else { Progress::Alive })
     }
 
-    fn tell(&self, data: Data) {
+    pub(super) fn tell(&self, data: Data) {
         let mailbox = self.selected.as_ref().map(|(name, _)| name.clone());
         let _ = self.events.send(Event { mailbox, data });
     }
@@ -84,6 +88,9 @@ impl Machine {
         };
         if let Some(flight) = self.flights.iter_mut().find(|f| asks(f.command())) {
             flight.deliver(data, octets);
+            return Progress::Some;
+        }
+        if self.resync_row(&data, octets) {
             return Progress::Some;
         }
         match data {
@@ -125,7 +132,11 @@ impl Machine {
                 }
                 self.unasked(data)
             }
-            Data::MailboxStatus(..) | Data::List(_) => self.unasked(data),
+            // Of other mailboxes (RFC 5465): also while one is being selected.
+            Data::MailboxStatus(..) | Data::List(_) => {
+                self.tell(data);
+                Progress::None
+            }
             _ if self.selecting.is_some() => Progress::Some,
             _ => Progress::None,
         }

@@ -333,7 +333,8 @@ impl<'a> Parser<'a> {
         const EXPECTED: &str = "a date, such as 2026-11-21";
         let at = self.at;
         let text = self.text(|| EXPECTED)?.replace('/', "-");
-        let is_sound = text.len() == 10 && text.is_ascii();
+        let is_sound =
+            text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-') && !text.starts_with('-');
         let date = NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok().filter(|_| is_sound);
         date.ok_or_else(|| self.expected_at(at, EXPECTED))
     }

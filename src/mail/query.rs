@@ -8,7 +8,7 @@
 //! value   = word | "phrase" | "(" and ")"   parentheses after from to cc bcc subject body: each word is looked for there
 //! ```
 //! Texts are looked for as substrings, whatever the case. AND, OR and NOT are upper-case; in lower case they are words.
-//! [`parse`] and `Display` are a pair: what is printed parses to the same tree.
+//! [`parse()`] and `Display` are a pair: what is printed parses to the same tree.
 
 mod glob;
 mod judge;
@@ -21,7 +21,7 @@ pub use self::judge::{Facts, Texts, attachments_of};
 pub use self::parse::{BadQuery, parse};
 use super::uid::UidSet;
 
-/// Terms, put together. Invariant of what [`parse`] gives: `And` holds at least two, none of them an `And`; `Or`
+/// Terms, put together. Invariant of what [`parse()`] gives: `And` holds at least two, none of them an `And`; `Or`
 /// likewise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tree<T> {

@@ -33,6 +33,7 @@ impl Place {
             .args(args)
             .env("IMAPFS_PASSWORD", &account.password)
             .env("XDG_CONFIG_HOME", self.dir.path())
+            .env("XDG_CACHE_HOME", self.dir.path().join("cache"))
             .env("XDG_RUNTIME_DIR", self.dir.path())
             .stdin(Stdio::null())
             .output()

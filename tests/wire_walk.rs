@@ -88,7 +88,8 @@ fn check(what: &str, slow: &Slow, most: (u64, u64), work: impl FnOnce(&Path)) {
         most.1,
         slow.fetches().len()
     );
-    assert!(trips <= most.0 && bytes <= most.1, "{what}:\n{}", slow.fetches().join("\n"));
+    // The connection that watches may begin or end its IDLE meanwhile.
+    assert!(trips <= most.0 + 1 && bytes <= most.1 + 128, "{what}:\n{}", slow.fetches().join("\n"));
 }
 
 fn with_all(octets: u64) -> u64 {

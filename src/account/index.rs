@@ -196,6 +196,12 @@ impl Index {
         known.mailbox.is_complete() && known.checked.is_some_and(|at| at.elapsed() < age)
     }
 
+    /// Was all of it told within `age`? What the server said since is not asked for.
+    pub fn is_listed(&self, age: Duration) -> bool {
+        let known = self.lock();
+        known.mailbox.is_complete() && known.synced.is_some_and(|at| at.elapsed() < age)
+    }
+
     /// The server said that something changed: the next look asks.
     pub fn expire(&self) {
         let mut known = self.lock();

@@ -93,6 +93,9 @@ const WHOLES: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 /// Octets of a listing of all mailboxes at the most.
 const LIST_MAX: u64 = 64 * 1024 * 1024;
 
+/// How long after a listing what it did not tell is taken for absent by who only wants to know that a name is free.
+const LISTED: Duration = Duration::from_secs(60);
+
 /// Events that are taken in at once.
 const EVENTS: usize = 4096;
 
@@ -287,9 +290,9 @@ impl Account {
         Ok(mailbox.index.as_ref().map_or(moved, |index| index.changed().max(moved)))
     }
 
-    /// Was all of the mailbox told within the poll interval?
+    /// Was all of the mailbox told within the last minute?
     pub fn is_listed(&self, id: MailboxId) -> bool {
-        self.index(id).is_ok_and(|index| index.is_fresh(self.poll_interval()))
+        self.index(id).is_ok_and(|index| index.is_listed(LISTED))
     }
 
     /// How many messages of a mailbox are known.

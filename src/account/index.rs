@@ -471,19 +471,26 @@ impl Index {
             let opened = self.opened(opening).await?;
             self.reopen(opened)?;
         }
-        let rows = match early {
-            Some(answers) => Client::collect(answers).await.map(|(rows, _)| rows),
-            None => Err(Error::NotFound),
+        let take = |rows: Vec<Data>| {
+            let summary = rows.into_iter().find_map(|row| match row {
+                Data::Fetch(row) => summarize(*row).filter(|s| s.uid == uid),
+                _ => None,
+            });
+            self.apply(summary.map(Box::new).map(Event::Message));
+            self.get(uid).ok_or(Error::NotFound)
         };
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(_) => client.run(self.target(), command.clone(), Class::Small, ROW_MAX * 2).await?.0,
-        };
-        let summary = rows.into_iter().find_map(|row| match row {
-            Data::Fetch(row) => summarize(*row).filter(|s| s.uid == uid),
-            _ => None,
-        });
-        self.apply(summary.map(Box::new).map(Event::Message));
-        self.get(uid).ok_or(Error::NotFound)
+        if let Some(answers) = early
+            && let Ok((rows, _)) = Client::collect(answers).await
+        {
+            return take(rows);
+        }
+        let run = || client.run(self.target(), command.clone(), Class::Small, ROW_MAX * 2);
+        let found = take(run().await?.0);
+        let is_new = |next: Option<u64>| next.is_none_or(|next| u64::from(uid.get()) >= next);
+        if found.is_ok() || !is_new(self.lock().mailbox.opened().and_then(|o| o.uid_next)) {
+            return found;
+        }
+        // A connection that has not heard of a new message knows nothing of it: it hears by SELECT.
+        if is_new(self.look(client).await?.uid_next) { found } else { take(run().await?.0) }
     }
 }

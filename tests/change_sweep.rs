@@ -196,13 +196,21 @@ impl Case {
             return Err(format!("{what}: {counts:?} {outcome:?}"));
         }
         if let Err(error) = &outcome {
-            // Where the outcome is not known, a second attempt finds what the first one did.
+            // Where the outcome is not known, the change may have been made, or half of a safe order of it.
             let is_clear = error.raw_os_error() != Some(libc::EIO);
-            if counts[0] != 1 || is_clear && counts != [1, 0, 0] {
+            let is_whole = counts == [1, 0, 0] || !is_clear && (counts[0] == 1 || is_done(counts));
+            if !is_whole {
                 return Err(format!("{what}: {counts:?} {error:?}"));
             }
             self.recover();
-            self.run(n, &old).map_err(|error| format!("{what}: again: {error}"))?;
+            // A second attempt finds what the first one did.
+            let again = self.run(n, &old);
+            let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound && is_done(counts);
+            if let Err(error) = again
+                && !is_gone(&error)
+            {
+                return Err(format!("{what}: {counts:?} {outcome:?}, again: {error}"));
+            }
             let counts = self.counts(n);
             if counts != self.op.done() {
                 return Err(format!("{what}: {outcome:?}, again: {counts:?}"));

@@ -225,9 +225,9 @@ impl Index {
         self.lock().used = Some(now);
     }
 
-    /// Did somebody list it within `age`?
-    pub fn is_used_within(&self, age: Duration) -> bool {
-        self.lock().used.is_some_and(|at| at.elapsed() < age)
+    /// When somebody listed it last.
+    pub fn used(&self) -> Option<Instant> {
+        self.lock().used
     }
 
     /// What is missing to `age` since it was brought up to date.

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::mailboxes::{Mailboxes, Moved};
 use super::removal::is_within;
-use super::transfer::{is_unclear, not_done};
+use super::transfer::is_unclear;
 use super::{Account, LIST_MAX};
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, ListRow};
@@ -55,7 +55,7 @@ impl Account {
     /// # Errors
     /// `Exists`; `Invalid` for a name that would be shown as another one, or is several levels; `NotPermitted` for the
     /// names of views and for those that desktops leave everywhere, where the parent can hold none, and as the server
-    /// refuses it; `Offline` when it was not done.
+    /// refuses it; `Uncertain` when the connection was lost before it was seen to be done.
     pub async fn create_mailbox(self: &Arc<Self>, parent: Option<MailboxId>, component: &str) -> Result<MailboxId> {
         self.check_writable()?;
         let level = plan_level(component)?;
@@ -72,7 +72,7 @@ impl Account {
             Ok(_) => self.relist().await?,
             Err(error) if is_unclear(&error) => {
                 self.relist().await?;
-                self.child(parent, component).ok_or_else(|| not_done(&error))?;
+                self.child(parent, component).ok_or(error)?;
             }
             Err(error) => return Err(refused(error)),
         }
@@ -123,7 +123,7 @@ impl Account {
             let rows = self.ask_list().await?;
             let has = |name: &MailboxName| rows.iter().any(|row| row.name == *name);
             if has(&old) || !has(&new) {
-                return Err(not_done(&error));
+                return Err(error);
             }
         }
         let (moved, subscribed) = {
@@ -179,7 +179,7 @@ impl Account {
                 let rows = self.ask_list().await?;
                 let is_there = |row: &ListRow| row.name == name && !row.attributes.iter().any(|a| a == "\\noselect");
                 if rows.iter().any(is_there) {
-                    return Err(not_done(&error));
+                    return Err(error);
                 }
             }
             Err(error) => return Err(refused(error)),

@@ -25,6 +25,7 @@ mod upload;
 mod walk;
 mod watch;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -306,9 +307,11 @@ impl Account {
         indexes.iter().filter_map(|index| index.counts()).map(|(_, count, _)| count as u64).sum()
     }
 
-    /// The messages with this UID that are known, with the mailbox of each; the server is not asked.
+    /// The messages with this UID that are known, with the mailbox of each, the one that was listed last first; the
+    /// server is not asked.
     pub fn known(&self, uid: Uid) -> Vec<(MailboxId, Arc<Summary>)> {
-        let indexes: Vec<_> = self.table().mailboxes.indexes().cloned().collect();
+        let mut indexes: Vec<_> = self.table().mailboxes.indexes().cloned().collect();
+        indexes.sort_by_key(|index| Reverse(index.used()));
         indexes.iter().filter_map(|index| Some((index.id, index.get(uid)?))).collect()
     }
 

@@ -177,7 +177,8 @@ impl Account {
         let mut outcomes = self.landed(source, target, None, uids, moved);
         source.left(gone);
         if let Some(error) = error {
-            outcomes.extend(there.iter().map(|uid| (uid, Err(not_done(error)))));
+            let error = self.not_seen(source, target, &there, next, error);
+            outcomes.extend(there.iter().map(|uid| (uid, Err(error.clone()))));
         }
         if !doubled.is_empty() && self.offers("UIDPLUS") {
             outcomes.extend(self.finish_move(source, target, None, uids, doubled).await?);
@@ -227,7 +228,8 @@ impl Account {
                     let sought = source.told_lately(*old).map(|message| Sought::copy_of(&message));
                     self.changing.doubts.add(target.id, sought, new.get());
                 }
-                Ok(pairs.iter().map(|(old, _)| (*old, Err(not_done(&error)))).collect())
+                let error = Error::Uncertain(format!("copied, and not removed yet: {error}").into());
+                Ok(pairs.iter().map(|(old, _)| (*old, Err(error.clone()))).collect())
             }
             Err(error) => {
                 let there = source.present(&self.client, &originals).await?;
@@ -265,9 +267,16 @@ impl Account {
         if let Some(error) = error {
             let missing: UidSet = uids.iter().filter(|uid| !outcomes.contains_key(uid)).collect();
             let there = source.present(&self.client, &missing).await;
-            outcomes.extend(self.settle(source, there)?.iter().map(|uid| (uid, Err(not_done(&error)))));
+            let there = self.settle(source, there)?;
+            let error = self.not_seen(source, target, &there, next, &error);
+            outcomes.extend(there.iter().map(|uid| (uid, Err(error.clone()))));
         }
         Ok(outcomes)
+    }
+
+    /// The outcome of messages of which no copy is seen. A server that lost the connection may be about to make one.
+    fn not_seen(&self, source: &Index, target: &Index, uids: &UidSet, next: u32, error: &Error) -> Error {
+        if is_unclear(error) { self.doubt(target, self.sought(source, uids), next, error) } else { error.clone() }
     }
 
     fn sought(&self, source: &Index, uids: &UidSet) -> Vec<Sought> {
@@ -316,14 +325,6 @@ fn plan_round(uids: &[Uid], outcomes: &[Option<Result<Uid>>], transfer: Transfer
 /// Was it sent, and its answer not heard?
 pub(super) fn is_unclear(error: &Error) -> bool {
     matches!(error, Error::Uncertain(_) | Error::TimedOut(_))
-}
-
-/// Once it was looked and nothing had been done, the answer that was lost does not matter: it may be tried again.
-pub(super) fn not_done(error: &Error) -> Error {
-    match error {
-        Error::Uncertain(reason) => Error::Offline(format!("{reason}; it was not done").into()),
-        other => other.clone(),
-    }
 }
 
 /// Does the server not know a command that it offers?

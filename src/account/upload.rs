@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::Account;
 use super::index::Index;
 use super::intent::{ANSWER_MAX, Place};
-use super::transfer::{deleted, is_unclear, is_unknown_command, not_done};
+use super::transfer::{deleted, is_unclear, is_unknown_command};
 use crate::error::{Error, Result};
 use crate::imap::request::Upload;
 use crate::imap::response::Code;
@@ -105,8 +105,8 @@ impl Account {
     ///
     /// # Errors
     /// `TooBig` before it is sent, where the server tells its APPENDLIMIT; `Quota`, `Denied`, `NotFound`, `Invalid` as
-    /// the server refuses it. `Offline` when it is not there, so that it may be tried again; `Uncertain` when that could
-    /// not be seen.
+    /// the server refuses it. `Uncertain` when the connection was lost and it is not seen there: who sends the same again
+    /// has it looked for first.
     pub async fn append(self: &Arc<Self>, to: MailboxId, message: Upload) -> Result<Uid> {
         self.check_writable()?;
         let draft = self.draft(message).await?;
@@ -181,7 +181,7 @@ impl Account {
                 }
                 None => Error::Uncertain("the server took the message, and it is not seen".into()),
             },
-            Err(error) if is_unclear(&error) => not_done(&error),
+            Err(error) if is_unclear(&error) => error,
             Err(error) => return Err(error),
         };
         let arrived = match target.arrived_since(&self.client, next).await {
@@ -193,6 +193,9 @@ impl Account {
         };
         let sought: Vec<Sought> = drafts.iter().map(|draft| draft.sought.clone()).collect();
         let places = plan_matches(&sought, &arrived);
+        // A server that lost the connection may be about to put there what is not seen yet.
+        let missing = sought.into_iter().zip(&places).filter_map(|(sought, at)| at.is_none().then_some(sought));
+        let lost = self.doubt(target, missing, next, &lost);
         let outcomes: Vec<Result<Uid>> =
             places.iter().map(|at| at.map(|at| arrived[at].uid).ok_or_else(|| lost.clone())).collect();
         let set = outcomes.iter().flatten().copied().collect();

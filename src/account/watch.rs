@@ -140,7 +140,7 @@ impl Account {
     /// Something may have changed in a mailbox. It is looked into at once when that may be seen.
     fn doubtful(self: &Arc<Self>, index: &Arc<Index>) {
         index.expire();
-        let is_seen = self.watch.watched() == Some(index.id) || index.is_used_within(INTEREST);
+        let is_seen = self.watch.watched() == Some(index.id) || index.used().is_some_and(|at| at.elapsed() < INTEREST);
         if index.is_expired() && is_seen && self.watch.lock().looking.insert(index.id) {
             tokio::spawn(look(Arc::clone(self), Arc::clone(index)));
         }

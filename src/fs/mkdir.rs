@@ -55,8 +55,15 @@ impl Fs {
         let uid = self.options.names.parse(name).ok_or(Error::NotFound)?;
         let mut known = self.account.known(uid);
         known.retain(|(_, summary)| self.options.names.format(summary) == name);
-        let original = the_one(&known)?;
-        let copy = (to, self.account.copy_message(original, to).await?);
+        let mut copied = Err(Error::NotFound);
+        for original in plan_originals(&known)? {
+            copied = self.account.copy_message(original, to).await.map(|uid| (original, (to, uid)));
+            // Another client may have taken this one.
+            if !matches!(copied, Err(Error::NotFound | Error::Stale)) {
+                break;
+            }
+        }
+        let (original, copy) = copied?;
         let node = Node::message(copy.0, copy.1);
         self.copies.begin(copy, original);
         self.aliases.set_name(directory, name, node);
@@ -64,10 +71,11 @@ impl Fs {
     }
 }
 
-/// The message, of those that have the name that was asked for: any of them, where all are the same.
-fn the_one(known: &[(MailboxId, Arc<Summary>)]) -> Result<Place> {
+/// Which messages to try to copy, of those that have the name that was asked for: any of them where all are the same,
+/// those first that nobody has marked as deleted.
+fn plan_originals(known: &[(MailboxId, Arc<Summary>)]) -> Result<Vec<Place>> {
     let what = |summary: &Summary| (summary.size, summary.internal_date, summary.message_id.clone());
-    let [(mailbox, first), others @ ..] = known else {
+    let [(_, first), others @ ..] = known else {
         return Err(Error::NotPermitted("it is spelled like a message, and no message is known by this name".into()));
     };
     if others.iter().any(|(_, other)| what(other) != what(first)) {
@@ -75,7 +83,9 @@ fn the_one(known: &[(MailboxId, Arc<Summary>)]) -> Result<Place> {
             "several messages have this name: which is to be copied cannot be told".into(),
         ));
     }
-    Ok((*mailbox, first.uid))
+    let mut known: Vec<_> = known.iter().collect();
+    known.sort_by_key(|(_, summary)| summary.flags.contains("\\Deleted"));
+    Ok(known.into_iter().map(|(mailbox, summary)| (*mailbox, summary.uid)).collect())
 }
 
 #[cfg(test)]
@@ -88,13 +98,17 @@ mod tests {
     #[test]
     fn a_name_that_several_messages_have_is_copied_only_when_they_are_the_same() {
         let uid = Uid::new(7).unwrap();
-        let message = |mailbox, size| {
-            (MailboxId(mailbox), Arc::new(Summary::new(uid, 0, size, Flags::default(), 0, &Envelope::default())))
+        let message = |mailbox, size, flags: &str| {
+            let flags = Flags::from_wire([flags.as_bytes()]);
+            (MailboxId(mailbox), Arc::new(Summary::new(uid, 0, size, flags, 0, &Envelope::default())))
         };
-        assert_eq!(the_one(&[message(1, 5)]), Ok((MailboxId(1), uid)));
-        assert_eq!(the_one(&[message(1, 5), message(2, 5)]), Ok((MailboxId(1), uid)));
-        for none in [&[][..], &[message(1, 5), message(2, 6)]] {
-            assert!(matches!(the_one(none), Err(Error::NotPermitted(_))), "{none:?}");
+        let one = message(1, 5, "");
+        let places = |all: &[u16]| Ok(all.iter().map(|mailbox| (MailboxId(*mailbox), uid)).collect());
+        assert_eq!(plan_originals(std::slice::from_ref(&one)), places(&[1]));
+        assert_eq!(plan_originals(&[one.clone(), message(2, 5, "")]), places(&[1, 2]));
+        assert_eq!(plan_originals(&[message(2, 5, "\\Deleted"), one.clone()]), places(&[1, 2]));
+        for none in [&[][..], &[one, message(2, 6, "")]] {
+            assert!(matches!(plan_originals(none), Err(Error::NotPermitted(_))), "{none:?}");
         }
     }
 }

@@ -98,11 +98,9 @@ pub struct Dispatcher {
     server: Arc<Server>,
     slots: Vec<Slot>,
     next_id: u64,
-    /// The place that a connection is being opened for.
-    opening: Option<Place>,
-    /// It is opened ahead of need.
-    ahead: bool,
-    /// Jobs that wait for it.
+    /// The places that connections are being opened for, one for each place; true when that is ahead of need.
+    opening: Vec<(Place, bool)>,
+    /// Jobs that wait for them.
     waiting: VecDeque<Job>,
     /// How many connections the server bears, and until when that is believed.
     bearable: Option<(usize, Instant)>,
@@ -133,8 +131,7 @@ impl Dispatcher {
             server: Arc::clone(&server),
             slots: Vec::new(),
             next_id: 0,
-            opening: None,
-            ahead: false,
+            opening: Vec::new(),
             waiting: VecDeque::new(),
             bearable: None,
             away: None,
@@ -201,7 +198,7 @@ impl Dispatcher {
             Class::Small if most > 2 => Place::Small,
             _ => Place::Watch,
         };
-        let room = self.slots.len() < most && self.opening.is_none() && self.is_reachable();
+        let room = self.has_room(wanted);
         match self.choose(wanted, &job) {
             Some((cost, at)) => {
                 let bulks = self.slots.iter().filter(|s| s.place == Place::Bulk).count();
@@ -223,7 +220,7 @@ impl Dispatcher {
                 self.waiting.push_back(job);
                 self.open(if self.slots.is_empty() { Place::Watch } else { wanted });
             }
-            None if self.opening.is_some() => self.waiting.push_back(job),
+            None if !self.opening.is_empty() => self.waiting.push_back(job),
             // No room for another connection: whichever has least to do.
             None => match self.least_loaded() {
                 Some(at) => {
@@ -313,8 +310,23 @@ impl Dispatcher {
         self.bearable.map_or(wanted, |(most, _)| most.min(wanted))
     }
 
+    /// May a connection be opened for this place? Of a server that may be away one attempt is enough.
+    fn has_room(&mut self, place: Place) -> bool {
+        let most = self.most();
+        let is_opening = self.opening.iter().any(|(opening, _)| *opening == place || self.slots.is_empty());
+        !is_opening && self.slots.len() + self.opening.len() < most && self.is_reachable()
+    }
+
     fn open(&mut self, place: Place) {
-        self.opening = Some(place);
+        self.begin_opening(place, false);
+        // Who lists a mailbox will read from it: the round trips of that login pass at the same time.
+        if place == Place::Small && self.slots.iter().all(|s| s.place != Place::Bulk) && self.has_room(Place::Bulk) {
+            self.begin_opening(Place::Bulk, true);
+        }
+    }
+
+    fn begin_opening(&mut self, place: Place, ahead: bool) {
+        self.opening.push((place, ahead));
         let (options, counters) = (Arc::clone(&self.options), Arc::clone(&self.counters));
         let (server, opened) = (Arc::clone(&self.server), self.opened.0.clone());
         tokio::spawn(async move {
@@ -326,8 +338,8 @@ impl Dispatcher {
     }
 
     fn opened(&mut self, place: Place, opened: Opened) {
-        self.opening = None;
-        let ahead = std::mem::take(&mut self.ahead);
+        let at = self.opening.iter().position(|(opening, _)| *opening == place);
+        let ahead = at.is_some_and(|at| self.opening.swap_remove(at).1);
         if let Err(error) = &opened {
             self.counters.failed(error);
         }
@@ -340,7 +352,7 @@ impl Dispatcher {
             Err(error) if self.slots.is_empty() && ahead => tracing::info!(%error, "no connection ahead of need"),
             Err(error) if self.slots.is_empty() => self.fall_back(error),
             Err(error) => {
-                let most = self.slots.len();
+                let most = self.slots.len() + self.opening.len();
                 tracing::info!(%error, "no further connection; going on with {most}");
                 self.bearable = Some((most, Instant::now() + FEWER));
             }
@@ -348,13 +360,6 @@ impl Dispatcher {
         // Each finds its place, or opens the next connection, or waits for that.
         for job in std::mem::take(&mut self.waiting) {
             self.dispatch(job);
-        }
-        // Who lists a mailbox will read from it: the round trips of a login are over by then.
-        let no_bulk = self.slots.iter().all(|s| s.place != Place::Bulk);
-        let room = self.slots.len() < self.most() && self.opening.is_none() && self.is_reachable();
-        if place == Place::Small && no_bulk && room {
-            self.ahead = true;
-            self.open(Place::Bulk);
         }
     }
 
@@ -424,7 +429,7 @@ impl Dispatcher {
             self.slots[at].place = Place::Watch;
             self.assign_watch();
         }
-        if self.useless >= MAX_USELESS && self.slots.is_empty() && self.opening.is_none() {
+        if self.useless >= MAX_USELESS && self.slots.is_empty() && self.opening.is_empty() {
             self.useless = 0;
             self.fall_back(error.clone());
         }

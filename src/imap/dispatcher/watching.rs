@@ -87,7 +87,7 @@ impl Dispatcher {
     /// When a connection is to be made only to watch. Never where the login is refused: a password that is wrong does
     /// not get right by being tried, and accounts are locked for less.
     fn reconnects(&self) -> Option<Instant> {
-        let alone = self.slots.is_empty() && self.opening.is_none() && self.watched.is_some();
+        let alone = self.slots.is_empty() && self.opening.is_empty() && self.watched.is_some();
         match &self.away {
             _ if !alone => None,
             Some((.., Error::Auth(_))) => None,

@@ -40,7 +40,8 @@
 //!   comparison. Nothing relies on being told: what is looked at is asked for again after the poll interval.
 //! * *One flight.* Who asks what is being asked already waits for that answer (`account::flight`); a piece of a body
 //!   on its way is known by each of its blocks (`account::content`). A caller that goes away stops nothing.
-//!   What comes in a batch ahead of a walker (`account::batch`) is waited for (`account::walk`), and kept under the
+//!   A long range of a body is one command, whose octets are handed on as they come (`account::stream`); what did not
+//!   come is asked for alone. What comes in a batch ahead of a walker (`account::batch`) is waited for (`account::walk`), and kept under the
 //!   checks of a single answer; what does not come or does not fit is asked for alone.
 //!
 //! # Who owns what

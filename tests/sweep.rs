@@ -208,3 +208,29 @@ fn programs_read_all_or_fail_when_the_connection_is_cut() {
     assert_eq!(mount.complaints(&["WARN"]), Vec::<String>::new());
     assert!(mount.unmount());
 }
+
+/// The octets that came stand, and the rest is asked for again.
+#[test]
+fn an_attachment_is_read_to_its_end_when_the_connection_is_cut_in_it() {
+    let account = Server::dovecot().account();
+    let message = common::corpus::big(6 << 20).bytes;
+    let uid = account.imap().append("INBOX", &message, "", None).unwrap();
+    for (number, megabytes) in [1, 2, 3, 5].into_iter().enumerate() {
+        let proxy = Proxy::new(account.port).recording();
+        // Of all connections one carries so much: the one that the attachment comes over.
+        let action = if number % 2 == 0 { Action::Rst } else { Action::Fin };
+        proxy.add(Fault::down(When::Bytes(megabytes << 20), action).on(1..=4));
+        let mut mount = Mount::new(&account.through(&proxy), &["--no-compress"]);
+        let read = std::fs::read(mount.message("INBOX", uid).join("message.eml")).unwrap();
+        assert!(read == message, "{megabytes} MiB: {} of {} octets", read.len(), message.len());
+        let stats = proxy.stats();
+        println!(
+            "cut after {megabytes} MiB, {} times: {} octets for {}",
+            stats.faults,
+            stats.bytes_down,
+            message.len()
+        );
+        assert!(stats.faults > 0 && stats.bytes_down < message.len() as u64 * 2);
+        assert!(mount.unmount());
+    }
+}

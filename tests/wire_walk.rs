@@ -88,8 +88,10 @@ fn check(what: &str, slow: &Slow, most: (u64, u64), work: impl FnOnce(&Path)) {
         most.1,
         slow.fetches().len()
     );
-    // The connection that watches may begin or end its IDLE meanwhile.
-    assert!(trips <= most.0 + 1 && bytes <= most.1 + 128, "{what}:\n{}", slow.fetches().join("\n"));
+    let fetches = slow.fetches();
+    // The connection that watches may select its mailbox and begin or end its IDLE meanwhile.
+    assert!(trips <= most.0 + 3 && bytes <= most.1 + 2048, "{what}:\n{}", fetches.join("\n"));
+    assert!(most.0 > 0 || fetches.is_empty(), "{what}:\n{}", fetches.join("\n"));
 }
 
 fn with_all(octets: u64) -> u64 {

@@ -223,7 +223,7 @@ impl Account {
                         row(uid, *told);
                     }
                 }
-                Answer::Data(_) => {}
+                Answer::Data(_) | Answer::Part(..) => {}
                 Answer::Done(Ok(_)) => return,
                 Answer::Done(Err(error)) => {
                     return debug!(%error, mailbox = ?index.name, "a batch did not come in full");

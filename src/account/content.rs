@@ -22,6 +22,7 @@ use tracing::warn;
 use super::cache::Cache;
 use super::flight::Flights;
 use super::object::{Length, Locator, Object};
+use super::stream;
 use crate::error::{Error, Result};
 use crate::imap::response::BodyRow;
 use crate::imap::{Class, Client, Command, FetchItem};
@@ -35,6 +36,9 @@ const PIECE_SLACK: u64 = 1024 * 1024;
 /// Octets of a piece, one FETCH: an eighth of the range that is wanted, so that its beginning is not held up by its end,
 /// within these bounds. Servers answer few large pieces faster than many small ones.
 const PIECE: RangeInclusive<u64> = 256 * 1024..=1024 * 1024;
+
+/// From this many octets on what is wanted is streamed, where the server is known to do that well.
+const STREAM: u64 = 1024 * 1024;
 
 /// From this many octets a piece goes with the bulk, so that small answers do not wait behind it.
 const BULK: u64 = 64 * 1024;
@@ -210,9 +214,17 @@ impl Content {
         // All on one connection, its last and least piece as well: elsewhere the server would read the part from its
         // beginning for it.
         let class = if wanted > BULK { Class::Bulk } else { Class::Small };
-        for fetch in plan_fetches(missing, range.end.max(object.length().octets()), piece) {
-            let flight = self.launch(object, fetch.clone(), class);
-            pieces.extend(blocks(&fetch).map(|block| ((object.id, block), flight.clone())));
+        let known = object.length().octets();
+        let is_long = wanted >= STREAM && self.client.server().is_ordered();
+        let fetches = plan_fetches(missing, range.end.max(known), if is_long { *PIECE.start() } else { piece });
+        // The end of a section is settled by a piece that is fetched alone.
+        let adjoin = |a: &Range<u64>, b: &Range<u64>| is_long && a.end == b.start && b.end < known;
+        for run in fetches.chunk_by(adjoin) {
+            let mut streamed = stream::fetch(&self.client, object, run).into_iter();
+            for fetch in run {
+                let flight = self.launch(object, fetch.clone(), class, streamed.next());
+                pieces.extend(blocks(fetch).map(|block| ((object.id, block), flight.clone())));
+            }
         }
         let mut sources: Vec<Source> = Vec::new();
         for (block, piece) in here {
@@ -242,15 +254,28 @@ impl Content {
         Some(piece)
     }
 
-    /// Fetches adjoining blocks in a task of its own. Must be entered with the lock of `pieces` held, so that the
+    /// Fetches adjoining blocks in a task of its own, or takes what a stream brings of them. Must be entered with the lock of `pieces` held, so that the
     /// landing waits until the flight is on the list.
-    fn launch(&self, object: &Arc<Object>, range: Range<u64>, class: Class) -> PieceFlight {
+    fn launch(
+        &self,
+        object: &Arc<Object>,
+        range: Range<u64>,
+        class: Class,
+        streamed: Option<stream::Awaited>,
+    ) -> PieceFlight {
         let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.blocks));
         let landing = Landing { pieces: Arc::clone(&self.pieces), object: object.id, blocks: blocks(&range) };
         let ends_are_right = Arc::clone(&self.ends_are_right);
         let mut work = Box::pin(async move {
             let start = range.start;
-            let octets = fetch_piece(&client, &object, range, class, &ends_are_right).await?;
+            let streamed = match streamed {
+                Some(awaited) => awaited.await.ok(),
+                None => None,
+            };
+            let octets = match streamed {
+                Some(octets) => octets,
+                None => fetch_piece(&client, &object, range, class, &ends_are_right).await?,
+            };
             // A small one is a slice of what was read at once from the connection, and would keep all of that.
             let octets = if octets.len() as u64 <= BULK { Bytes::copy_from_slice(&octets) } else { octets };
             let piece = Piece { start, octets };

@@ -419,7 +419,7 @@ impl Index {
                         self.apply(batch.drain(..));
                     }
                 }
-                Answer::Data(_) => {}
+                Answer::Data(_) | Answer::Part(..) => {}
                 Answer::Done(done) => {
                     self.apply(batch);
                     if untold > 0 && self.lock().mailbox.is_empty() {

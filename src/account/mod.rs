@@ -20,6 +20,7 @@ mod reading;
 mod removal;
 mod search;
 mod store;
+mod stream;
 mod transfer;
 mod upload;
 mod walk;

@@ -68,7 +68,7 @@ impl Job {
     pub fn noop() -> Self {
         let (answers, _) = mpsc::unbounded_channel();
         let (target, command, class) = (Target::Account, Command::Noop, Class::Small);
-        Self::new(Request { target, command, class, limit: 1 << 20, answers })
+        Self::new(Request { target, command, class, limit: 1 << 20, parts: false, answers })
     }
 
     /// The same, and a connection that has this mailbox selected, or one below it, leaves it first.
@@ -202,6 +202,30 @@ impl Flight {
         if self.failed.is_none() {
             self.delivered = true;
             let _ = self.job.request.answers.send(Answer::Data(data));
+        }
+    }
+
+    /// Is this the row of a body whose octets are wanted as they come?
+    pub fn takes_parts(&self, row: &FetchRow) -> bool {
+        let Command::Fetch { uids, items, .. } = self.command() else { return false };
+        let (Some(uid), [body]) = (row.uid, &row.bodies[..]) else { return false };
+        let answered = self.answered.get(&uid).copied().unwrap_or(0);
+        let is_asked = |(n, item): (usize, &FetchItem)| match item {
+            FetchItem::Body(section, range) => {
+                let is_body = body.section.as_ref() == Some(section) && body.origin == range.map(|(offset, _)| offset);
+                is_body && answered & (1 << n) == 0
+            }
+            _ => false,
+        };
+        self.job.request.parts && uids.contains(uid) && items.iter().enumerate().take(MAX_ITEMS).any(is_asked)
+    }
+
+    /// Hands on octets of a body of which more is to come.
+    pub fn deliver_part(&mut self, size: Option<u64>, part: Bytes) {
+        self.charge(part.len() as u64);
+        if self.failed.is_none() {
+            self.delivered = true;
+            let _ = self.job.request.answers.send(Answer::Part(size, part));
         }
     }
 

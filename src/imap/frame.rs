@@ -33,6 +33,8 @@ const READ: usize = 64 << 10;
 const OWN: usize = 64 << 10;
 /// The largest for which that is made before it has come.
 const OWN_MAX: usize = 2 << 20;
+/// A part of a literal that is handed on before the rest has come, see [`Framer::take_part`].
+const PART: usize = 256 << 10;
 /// Less room than this is not worth a read: a TLS record.
 const READ_MIN: usize = 16 << 10;
 /// An empty buffer larger than this (after a long line) is given back.
@@ -196,8 +198,10 @@ impl Framer {
         let length = self.buffer.len();
         let (room, enough) = match self.state {
             State::Keep(octets) if octets <= OWN_MAX => (octets.saturating_sub(length), octets.saturating_sub(length)),
+            // A part, which may be taken out.
+            State::Keep(_) if length < PART => (PART - length, READ_MIN.min(PART - length)),
             // No more than has come already: its announced length may be a lie.
-            State::Keep(octets) => (octets.saturating_sub(length).clamp(READ_MIN, length.max(READ)), READ_MIN),
+            State::Keep(octets) => (octets.saturating_sub(length).clamp(READ_MIN, length), READ_MIN),
             State::Line | State::Skip { .. } => (READ, READ_MIN),
         };
         if self.buffer.capacity() - length < enough {
@@ -254,6 +258,23 @@ impl Framer {
             own.extend_from_slice(&self.buffer);
             self.buffer = own;
         }
+    }
+
+    /// The response under way, when a part of its first literal may be taken out: as it would be if the literal was empty
+    /// and the last thing in it.
+    pub fn head(&self) -> Option<Frame> {
+        let State::Keep(octets) = self.state else { return None };
+        let frame = self.frame.as_ref().filter(|frame| frame.rest.is_empty())?;
+        let rest = vec![(Literal::Data(Bytes::new()), Bytes::from_static(b")"))];
+        (self.buffer.len().min(octets) >= PART).then(|| Frame { line: frame.line.clone(), rest, cut: false })
+    }
+
+    /// Takes a part out of the literal under way: the frame will hold the rest of it.
+    pub fn take_part(&mut self) -> Bytes {
+        let State::Keep(octets) = self.state else { return Bytes::new() };
+        let part = self.buffer.split_to(PART.min(self.buffer.len()).min(octets)).freeze();
+        self.state = State::Keep(octets - part.len());
+        part
     }
 
     /// Octets of the response under way that have arrived, thrown away or not; 0 between responses.

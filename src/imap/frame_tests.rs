@@ -186,3 +186,30 @@ proptest! {
         prop_assert!(frames.iter().all(|f| f.rest.iter().all(|(l, _)| !matches!(l, Literal::Data(d) if d.len() > 8))));
     }
 }
+
+proptest! {
+    #[test]
+    fn a_literal_is_its_parts_and_the_rest(octets in 0..4 * PART, cuts in prop::collection::vec(1..PART * 2, 0..12), takes: bool) {
+        let literal: Vec<u8> = (0..octets).map(|n| (n % 251) as u8).collect();
+        let stream = [format!("* 1 FETCH (BODY[] {{{octets}}}\r\n").as_bytes(), &literal, b")\r\n* OK next\r\n"].concat();
+        let mut framer = Framer::new(Limits::for_answer(octets as u64));
+        let (mut left, mut parts, mut frames) = (&stream[..], Vec::new(), Vec::new());
+        for cut in cuts.into_iter().chain([stream.len()]) {
+            let (now, later) = left.split_at(cut.min(left.len()));
+            left = later;
+            framer.buffer().extend_from_slice(now);
+            while let Some(frame) = framer.next_frame().unwrap() {
+                frames.push(frame);
+            }
+            while let Some(head) = framer.head().filter(|_| takes) {
+                prop_assert_eq!(head.printable(100), "* 1 FETCH (BODY[] {0})");
+                parts.push(framer.take_part());
+            }
+        }
+        prop_assert!(parts.iter().all(|part| part.len() == PART));
+        let Literal::Data(rest) = &frames[0].rest[0].0 else { panic!() };
+        prop_assert_eq!([&parts.concat()[..], rest].concat(), literal);
+        prop_assert!(frames.len() == 2 && frames[0].rest[0].1 == b")"[..] && frames[1].line == b"* OK next"[..]);
+        prop_assert_eq!(framer.progress(), 0);
+    }
+}

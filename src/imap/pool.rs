@@ -93,9 +93,26 @@ impl Client {
     /// SetMetadata); else it ends with [`Error::Uncertain`], as it does when no answer comes in time. What a
     /// change that ends with an error is known to have done comes before, as `Data::Status` with COPYUID or APPENDUID.
     pub fn send(&self, target: Target, command: Command, class: Class, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
+        self.request(target, command, class, limit, false)
+    }
+
+    /// The same for a FETCH of one large body, of which octets may come as [`Answer::Part`] while the rest is still on
+    /// its way: only from servers of which it is known that their literals are as long as announced.
+    pub fn stream(&self, target: Target, command: Command, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
+        self.request(target, command, Class::Bulk, limit, self.server.is_ordered())
+    }
+
+    fn request(
+        &self,
+        target: Target,
+        command: Command,
+        class: Class,
+        limit: u64,
+        parts: bool,
+    ) -> mpsc::UnboundedReceiver<Answer> {
         let (answers, receiver) = mpsc::unbounded_channel();
         // A closed channel drops `answers`, and the receiver sees the end without Done.
-        let _ = self.requests.send(Request { target, command, class, limit, answers });
+        let _ = self.requests.send(Request { target, command, class, limit, parts, answers });
         receiver
     }
 
@@ -131,6 +148,8 @@ async fn gather(mut answers: mpsc::UnboundedReceiver<Answer>) -> (Vec<Data>, Res
     while let Some(answer) = answers.recv().await {
         match answer {
             Answer::Data(data) => rows.push(data),
+            // Not asked for.
+            Answer::Part(..) => {}
             Answer::Done(done) => return (rows, done),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::response::{Code, Data};
@@ -248,6 +249,8 @@ pub struct Request {
     pub class: Class,
     /// Octets of literals and lines that may come back before the exchange is failed as `TooBig`.
     pub limit: u64,
+    /// The octets of a body may come as they arrive, as [`Answer::Part`].
+    pub parts: bool,
     /// Each answer, then one `Answer::Done`. A dropped receiver never stops a command half-way.
     pub answers: mpsc::UnboundedSender<Answer>,
 }
@@ -257,6 +260,9 @@ pub struct Request {
 pub enum Answer {
     /// Untagged data that belongs to this command.
     Data(Data),
+    /// The next octets of the one body that was asked for, and RFC822.SIZE as its row states it: the rest of the body
+    /// comes with the row, as `Data`.
+    Part(Option<u64>, Bytes),
     /// The end, exactly once.
     Done(Result<Done>),
 }

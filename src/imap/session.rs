@@ -243,6 +243,7 @@ impl Session {
             self.new_window(now);
         }
         self.take_frames()?;
+        while self.machine.take_part(&mut self.wire.framer) {}
         let under_way = self.wire.framer.progress();
         if under_way > 0 {
             // In the middle of a response octets are progress, as long as somebody may want them.
@@ -363,3 +364,7 @@ mod watch_tests;
 #[cfg(test)]
 #[path = "session_change_tests.rs"]
 mod change_tests;
+
+#[cfg(test)]
+#[path = "session_stream_tests.rs"]
+mod stream_tests;

@@ -112,7 +112,8 @@ impl Harness {
     /// Sends a command to the session.
     pub fn send(&self, target: Target, command: Command, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
         let (answers, receiver) = mpsc::unbounded_channel();
-        let _ = self.jobs.send(Job::new(Request { target, command, class: Class::Small, limit, answers }));
+        let _ =
+            self.jobs.send(Job::new(Request { target, command, class: Class::Small, limit, parts: false, answers }));
         receiver
     }
 
@@ -143,6 +144,7 @@ pub async fn collect(mut receiver: mpsc::UnboundedReceiver<Answer>) -> (Vec<Data
     while let Some(answer) = receiver.recv().await {
         match answer {
             Answer::Data(data) => rows.push(data),
+            Answer::Part(..) => {}
             Answer::Done(done) => return (rows, Some(done)),
         }
     }

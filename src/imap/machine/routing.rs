@@ -2,9 +2,10 @@
 
 use super::{Machine, Progress, is_search};
 use crate::error::{Error, Result, printable};
+use crate::imap::frame::Framer;
 use crate::imap::refusal::{self, Refusal};
 use crate::imap::request::Command;
-use crate::imap::response::{Code, Data, FetchRow, Selected, Status};
+use crate::imap::response::{Code, Data, FetchRow, Response, Selected, Status};
 use crate::imap::server::Event;
 use crate::mail::mailbox_name::MailboxName;
 
@@ -140,6 +141,16 @@ impl Machine {
             _ if self.selecting.is_some() => Progress::Some,
             _ => Progress::None,
         }
+    }
+
+    /// Of a body that is under way a part has come, see [`Framer::head`]: it is taken out for who wants it as it comes.
+    /// False when nobody does.
+    pub fn take_part(&mut self, framer: &mut Framer) -> bool {
+        let Some(head) = framer.head().filter(|_| self.selecting.is_none()) else { return false };
+        let (Response::Untagged(Data::Fetch(row)), _) = Response::parse(&head) else { return false };
+        let Some(flight) = self.flights.iter_mut().find(|flight| flight.takes_parts(&row)) else { return false };
+        flight.deliver_part(row.size, framer.take_part());
+        true
     }
 
     /// What the server tells of a selected mailbox is an event; during SELECT it is part of the answer.

@@ -1,0 +1,99 @@
+//! A large body that is handed on while it comes.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::super::request::{Answer, Class, Command, FetchItem, Request};
+use super::super::response::Data;
+use super::super::testing::{Harness, mailbox, selected, session};
+use super::*;
+use crate::mail::section::Section;
+use crate::mail::uid::UidSet;
+
+const MIB: u64 = 1 << 20;
+
+/// Octets `range` of the body.
+fn octets(offset: u64, count: u64) -> Vec<u8> {
+    (offset..offset + count).map(|n| b'a' + (n % 23) as u8).collect()
+}
+
+fn row(uid: u32, offset: u64, count: u64) -> String {
+    let literal = String::from_utf8(octets(offset, count)).unwrap();
+    format!("* 1 FETCH (UID {uid} RFC822.SIZE 9 BODY[1]<{offset}> {{{count}}}\r\n{literal})\r\n")
+}
+
+fn stream(harness: &Harness, offset: u64, count: u64, parts: bool) -> mpsc::UnboundedReceiver<Answer> {
+    let (answers, receiver) = mpsc::unbounded_channel();
+    let items = vec![FetchItem::Size, FetchItem::Body(Section::part(&[1]), Some((offset, count as u32)))];
+    let command = Command::Fetch { uids: UidSet::range(2, 2), items, changed_since: None };
+    let (target, class, limit) = (mailbox("INBOX", 9), Class::Bulk, count + 4096);
+    harness.jobs.send(Job::new(Request { target, command, class, limit, parts, answers })).unwrap();
+    receiver
+}
+
+/// How many parts came, and all octets, of which the row brought the last.
+async fn taken(mut answers: mpsc::UnboundedReceiver<Answer>) -> (usize, Vec<u8>, Result<()>) {
+    let (mut parts, mut all, mut rows) = (0, Vec::new(), 0);
+    while let Some(answer) = answers.recv().await {
+        match answer {
+            Answer::Part(size, part) => {
+                assert!(size == Some(9) && rows == 0);
+                parts += 1;
+                all.extend(part);
+            }
+            Answer::Data(Data::Fetch(row)) => {
+                let body: Vec<Bytes> = row.bodies.into_iter().filter_map(|body| body.data).collect();
+                rows += body.len();
+                all.extend(body.concat());
+            }
+            Answer::Data(_) => {}
+            Answer::Done(end) => return (parts, all, end.map(drop)),
+        }
+    }
+    (parts, all, Err(Error::offline("no end")))
+}
+
+/// Two ranges of a body are asked for at once; the server answers with `rows`.
+async fn both(rows: [String; 2], parts: bool) -> [(usize, Vec<u8>, Result<()>); 2] {
+    let mut harness = session();
+    let mut rows = rows.into_iter();
+    harness.serve(move |tag, command| match command.split(' ').next() {
+        Some("SELECT") => selected(tag),
+        _ => format!("{}{tag} OK done\r\n", rows.next().unwrap_or_default()),
+    });
+    let answers = [stream(&harness, 0, 2 * MIB, parts), stream(&harness, 2 * MIB, 3 * MIB, parts)];
+    let [first, second] = answers.map(taken);
+    tokio::join!(first, second).into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_octets_of_a_body_reach_who_wants_them_as_they_come() {
+    let rows = || [row(2, 0, 2 * MIB), row(2, 2 * MIB, 3 * MIB)];
+    let whole = [octets(0, 2 * MIB), octets(2 * MIB, 3 * MIB)];
+    for (parts, least) in [(true, [7, 11]), (false, [0, 0])] {
+        let came = both(rows(), parts).await;
+        for ((came, whole), least) in came.iter().zip(&whole).zip(least) {
+            assert!(came.2.is_ok() && came.1 == *whole, "{} octets", came.1.len());
+            assert!(if parts { (least..=least + 1).contains(&came.0) } else { came.0 == 0 }, "{} parts", came.0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_octets_of_another_body_reach_nobody() {
+    for wrong in [
+        row(3, 0, 2 * MIB),
+        row(2, 1, 2 * MIB),
+        row(2, 0, 2 * MIB).replace("BODY[1]", "BODY[2]"),
+        row(2, 0, 2 * MIB).replace("UID 2 ", ""),
+    ] {
+        let [(parts, octets, end), (.., others)] = both([wrong.clone(), row(2, 2 * MIB, 3 * MIB)], true).await;
+        assert!(parts == 0 && octets.is_empty() && end.is_ok() && others.is_ok(), "{}", &wrong[..60]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_was_asked_for_is_an_error() {
+    let [(_, _, end), _] = both([row(2, 0, 4 * MIB), String::new()], true).await;
+    assert!(end.is_err(), "{end:?}");
+}

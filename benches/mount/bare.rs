@@ -2,15 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
-/// What an exchange took.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cost {
-    pub time: Duration,
-    /// Bytes from the server.
-    pub bytes: u64,
-}
+use crate::common::Account;
 
 /// A plaintext connection with a mailbox selected.
 pub struct Bare {
@@ -18,27 +11,25 @@ pub struct Bare {
 }
 
 impl Bare {
-    pub fn select(port: u16, user: &str, password: &str, mailbox: &str) -> Bare {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    pub fn select(account: &Account, mailbox: &str) -> Bare {
+        let stream = TcpStream::connect(("127.0.0.1", account.port)).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut bare = Bare { stream };
-        bare.exchange(&[format!("LOGIN {user} {password}"), format!("EXAMINE {mailbox}")]);
+        let login = format!("LOGIN {} {}", account.user, account.password);
+        bare.exchange(&[login, format!("EXAMINE {mailbox}")]);
         bare
     }
 
     /// Sends the commands in one write; reads until the last is answered.
-    pub fn exchange(&mut self, commands: &[String]) -> Cost {
+    pub fn exchange(&mut self, commands: &[String]) {
         let lines: String = commands[..commands.len() - 1].iter().map(|command| format!("b0 {command}\r\n")).collect();
         let lines = lines + &format!("b1 {}\r\n", commands[commands.len() - 1]);
-        let start = Instant::now();
         self.stream.write_all(lines.as_bytes()).unwrap();
         let mut buffer = vec![0; 256 * 1024];
         let mut tail: Vec<u8> = Vec::new();
-        let mut bytes = 0;
         loop {
             let count = self.stream.read(&mut buffer).unwrap();
             assert!(count > 0, "the server hung up");
-            bytes += count as u64;
             // Only the last line matters, and it is short.
             tail.extend_from_slice(&buffer[count.saturating_sub(400)..count]);
             tail.drain(..tail.len().saturating_sub(400));
@@ -47,7 +38,7 @@ impl Bare {
             if end.is_some_and(|at| tail[at + 1..].contains(&b'\n')) {
                 let text = String::from_utf8_lossy(&tail);
                 assert!(text.contains("\nb1 OK"), "{text}");
-                return Cost { time: start.elapsed(), bytes };
+                return;
             }
         }
     }

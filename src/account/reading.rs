@@ -14,7 +14,7 @@ use super::object::Object;
 use crate::error::{Error, Result};
 use crate::mail::layout::{Indexer, Layout};
 use crate::mail::part::Encoding;
-use crate::mail::range::Sequential;
+use crate::mail::range::{ADVISED, Sequential};
 use crate::mail::section::Section;
 use crate::mail::uid::Uid;
 use crate::mail::walk::{MAX_OBJECT, Wants};
@@ -31,8 +31,9 @@ const TAIL: u64 = 512;
 /// Texts of a message up to this size, encoded, are fetched together with its header.
 const SMALL_TEXT: u64 = 256 * 1024;
 
-/// Octets of a part that are read by who only looks at its beginning: the kernel reads so much for him.
-const BEGINNING: u64 = 256 * 1024;
+/// Octets of a part that are read by who only looks at its beginning: the kernel reads so much for him. The same encoded.
+const BEGINNING: u64 = ADVISED;
+const BEGINNING_ENCODED: u64 = BEGINNING.div_ceil(57) * 78;
 
 /// Octets of one message's header at the most.
 const HEADER_MAX: u64 = 16 * 1024 * 1024;
@@ -371,7 +372,7 @@ impl Reading {
         if wants.intersects(Wants::THROUGH) {
             content.prefetch(&part.object, 0..MAX_OBJECT);
         } else if wants.intersects(Wants::PARTS) {
-            content.prefetch(&part.object, 0..BEGINNING);
+            content.prefetch(&part.object, 0..BEGINNING_ENCODED);
         }
         match part.encoding {
             Encoding::Identity => content.prefetch(&part.object, end.saturating_sub(1)..end),

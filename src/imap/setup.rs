@@ -19,6 +19,8 @@ use crate::error::{Error, Result, printable};
 /// What we answer when a server wants to know who asks; some providers refuse clients that do not say (RFC 2971).
 const ID: &str = concat!("ID (\"name\" \"imapfs\" \"version\" \"", env!("CARGO_PKG_VERSION"), "\")");
 
+const COMPRESS: &str = "COMPRESS DEFLATE";
+
 /// A connection that is ready for commands.
 pub struct Wire {
     /// Octets in.
@@ -85,6 +87,7 @@ pub async fn prepare(
         tags: 0,
         timeout: options.timeout,
         debug: options.debug_protocol,
+        compressed: false,
     };
     let mut server = known.cloned().unwrap_or_default();
     server.capabilities = match capabilities {
@@ -103,6 +106,10 @@ pub async fn prepare(
         questions.push("ENABLE QRESYNC");
     }
     server.qresync = false;
+    // Behind it nothing is sent before it was answered (RFC 4978 section 3).
+    if compress && options.compress && server.offers("COMPRESS=DEFLATE") {
+        questions.push(COMPRESS);
+    }
     let (data, _) = asker.ask(&questions).await?;
     for data in data {
         match data {
@@ -115,8 +122,8 @@ pub async fn prepare(
             _ => {}
         }
     }
-    let compressed = compress && options.compress && server.offers("COMPRESS=DEFLATE") && asker.compress().await?;
-    let login = Login { mechanism: mechanism.name(), encrypted: options.tls != Tls::None, compressed };
+    let login =
+        Login { mechanism: mechanism.name(), encrypted: options.tls != Tls::None, compressed: asker.compressed };
     Ok((asker.wire, server, login))
 }
 
@@ -126,11 +133,13 @@ struct Asker {
     tags: u64,
     timeout: Duration,
     debug: bool,
+    /// Both directions are deflated.
+    compressed: bool,
 }
 
 impl Asker {
     /// Sends all the lines at once; what came back for them, and how the last one was answered. A line that is
-    /// refused is no error: Courier answers NO to ID.
+    /// refused is no error: Courier answers NO to ID. From the consent to [`COMPRESS`] on both directions are deflated.
     async fn ask(&mut self, lines: &[&str]) -> Result<(Vec<Data>, Option<Refusal>)> {
         let (mut data, mut last) = (Vec::new(), None);
         let first = self.tags + 1;
@@ -177,6 +186,13 @@ impl Asker {
                         return Err(Error::protocol("the server answered what it was not asked"));
                     }
                     open -= 1;
+                    let is_compress = number.is_some_and(|n| lines[(n - first) as usize] == COMPRESS);
+                    if is_compress && status == Status::Ok && !self.compressed {
+                        let rest = self.wire.framer.take_rest();
+                        self.wire.reader.inflate(&rest);
+                        self.wire.writer.deflate();
+                        self.compressed = true;
+                    }
                     last = Some(Refusal { status, code, text });
                 }
             }
@@ -197,17 +213,5 @@ impl Asker {
             _ => Error::protocol("the server does not tell its capabilities"),
         })?;
         Ok(capabilities)
-    }
-
-    /// True when from here on both directions are deflated.
-    async fn compress(&mut self) -> Result<bool> {
-        let (_, last) = self.ask(&["COMPRESS DEFLATE"]).await?;
-        if !last.is_some_and(|l| l.status == Status::Ok) {
-            return Ok(false);
-        }
-        let rest = self.wire.framer.take_rest();
-        self.wire.reader.inflate(&rest);
-        self.wire.writer.deflate();
-        Ok(true)
     }
 }

@@ -13,7 +13,9 @@ const LARGE: u64 = 128 * 1024;
 
 /// A first read that reaches this far comes from a reader that means to read it through: the kernel asks for so much
 /// after `POSIX_FADV_SEQUENTIAL`, which `cat`, `cp` and `sha256sum` advise. Each doubling left out saves a round trip.
-const ADVISED: u64 = 256 * 1024;
+/// Who looks for a NUL in the first 64 KiB and leaves (`rg`, `file`) makes the kernel ask for 240 KiB: until a reader
+/// gets further, nothing behind this is read ahead.
+pub const ADVISED: u64 = 256 * 1024;
 
 /// Read-ahead of one handle. The kernel's own is too small: 128 KiB, two reads in flight.
 ///
@@ -21,7 +23,8 @@ const ADVISED: u64 = 256 * 1024;
 /// 1. `r.start == offset` and `r.end >= offset + len`;
 /// 2. the first read and one that jumps get just what they ask for: `r.end == offset + len`; but for one
 ///    near the start of the file that goes on to [`ADVISED`], which gets all that may be had;
-/// 3. `r.end - (offset + len) <= MAX_AHEAD`, and never more than sixteen times what was asked for since the last jump.
+/// 3. `r.end - (offset + len) <= MAX_AHEAD`, and never more than sixteen times what was asked for since the last jump;
+/// 4. `r.end <= ADVISED` while `offset + len < ADVISED`.
 #[derive(Clone, Debug, Default)]
 pub struct Sequential {
     /// Where the next read begins when the reader goes on.
@@ -55,9 +58,10 @@ impl Sequential {
         if self.planned.saturating_sub(end) >= self.window - used {
             return offset..end;
         }
-        let factor = if len >= LARGE { 8 } else { 2 };
+        let factor = if len >= LARGE && end >= ADVISED { 8 } else { 2 };
         self.window = self.window.max(len).saturating_mul(factor).min(MAX_AHEAD);
-        self.planned = self.planned.max(end.saturating_add(self.window));
+        let most = if end < ADVISED { ADVISED } else { u64::MAX };
+        self.planned = self.planned.max(end.saturating_add(self.window).min(most));
         offset..self.planned
     }
 }
@@ -104,9 +108,10 @@ mod tests {
     fn a_reader_is_followed_in_growing_windows() {
         // (offset, length, how far behind the read to be ready), in KiB.
         type Case<'a> = (&'a str, &'a [(u64, u64, u64)]);
-        let cases: [Case<'_>; 6] = [
+        let cases: [Case<'_>; 7] = [
             ("a peek", &[(0, 4, 0), (1000, 4, 0), (0, 4, 0)]),
             ("small reads", &[(0, 16, 0), (16, 16, 32), (32, 16, 0), (48, 16, 64), (64, 16, 0)]),
+            ("who leaves after 64 KiB", &[(0, 16, 0), (16, 32, 64), (48, 64, 128), (112, 128, 16)]),
             ("large reads", &[(0, 128, 0), (128, 128, 1024), (256, 128, 0), (384, 128, 0)]),
             ("reads that overtake one another", &[(0, 128, 0), (256, 128, 1024), (128, 128, 0), (384, 128, 0)]),
             ("a reader that says so", &[(0, 256, 24576), (256, 256, 0), (512, 256, 0), (9_999_999, 256, 0)]),
@@ -165,6 +170,7 @@ mod tests {
                 advised |= at < LARGE && end >= ADVISED;
                 let most = if advised { MAX_AHEAD } else { asked.saturating_mul(16) };
                 prop_assert!(range.end - end <= MAX_AHEAD.min(most));
+                prop_assert!(end >= ADVISED || range.end <= ADVISED);
                 at = end;
             }
         }

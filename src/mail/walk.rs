@@ -24,19 +24,20 @@ const RUN: u32 = 3;
 const RUN_FROM_END: u32 = 2;
 
 /// Messages of the first batch of contents, and the most of one.
-const FIRST: usize = 8;
+const FIRST: usize = 16;
 const MAX: usize = 256;
 
 /// Each batch is so many times the one before; that of structures.
-const GROWTH: usize = 2;
+const GROWTH: usize = 4;
 const GROWTH_OF_STRUCTURES: usize = 8;
 
 /// Who takes so long from one thing to the next is not waiting for us: his batches do not grow.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// The same of structures: some 300 octets each, a tenth of that compressed. The caller keeps more than twice as many.
+/// The same of structures: some 300 octets each, a tenth of that compressed. The caller keeps more than twice as many as
+/// may be ahead, which are two batches.
 const FIRST_STRUCTURES: usize = 128;
-const MAX_STRUCTURES: usize = 1024;
+const MAX_STRUCTURES: usize = 512;
 
 /// A program that lists a mailbox and then walks it begins within this time.
 const JUST: Duration = Duration::from_secs(2);
@@ -50,7 +51,7 @@ pub const MAX_OBJECT: u64 = 4 << 20;
 /// What a message counts for of which texts are wanted, small parts as well, and large ones begun, octets at the most.
 const TEXTS_COST: u64 = 16 << 10;
 const SMALL_COST: u64 = 64 << 10;
-const HEADS_COST: u64 = 256 << 10;
+const HEADS_COST: u64 = 352 << 10;
 
 /// What was wanted of a message is fetched of so many further ones: not every message has an attachment.
 const LASTS: u32 = 32;
@@ -420,7 +421,7 @@ impl Walks {
         let structure = if wants.intersects(Wants::STRUCTURE) { Wants::STRUCTURE } else { Wants::default() };
         let sizes = (FIRST_STRUCTURES, GROWTH_OF_STRUCTURES, MAX_STRUCTURES);
         let (known, structures) = walker.due(structure, walker.structures, sizes);
-        let reach = (ready + batch).max((known + structures).min(MAX_STRUCTURES));
+        let reach = (ready + batch).max(known + structures);
         let end = walker.ahead.back().map_or(walker.at, |a| a.uid);
         let more = self.beside(mailbox, way, end, reach.saturating_sub(walker.ahead.len()));
         let walker = &mut self.walkers[at];

@@ -60,6 +60,10 @@ struct State {
     delay: Duration,
     /// Bytes a second, each direction of each connection.
     bandwidth: Option<u64>,
+    /// Bytes a second, each direction of all connections together.
+    line: Option<u64>,
+    /// When the line is free again, by direction.
+    line_free: [Option<Instant>; 2],
     faults: Vec<Fault>,
     transcript: Option<Vec<Line>>,
     round_trip_until: Option<Instant>,
@@ -116,6 +120,12 @@ impl Proxy {
         self
     }
 
+    /// Limits each direction to so many bytes a second, all connections together, as one line does.
+    pub fn line(self, bytes_per_second: u64) -> Proxy {
+        self.set_line(Some(bytes_per_second));
+        self
+    }
+
     /// Arms a fault.
     pub fn fault(self, fault: Fault) -> Proxy {
         self.add(fault);
@@ -136,8 +146,19 @@ impl Proxy {
         self.state().delay = one_way;
     }
 
+    /// Twice the delay.
+    pub fn round_trip(&self) -> Duration {
+        self.state().delay * 2
+    }
+
     pub fn set_bandwidth(&self, bytes_per_second: Option<u64>) {
         self.state().bandwidth = bytes_per_second;
+    }
+
+    pub fn set_line(&self, bytes_per_second: Option<u64>) {
+        let mut state = self.state();
+        state.line = bytes_per_second;
+        state.line_free = [None; 2];
     }
 
     /// Arms a fault, for the connections that are made from now on.
@@ -300,12 +321,12 @@ fn read_all(
     let mut link_free = Instant::now();
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let (delay, bandwidth) = {
+        let (delay, rate) = {
             let state = shared.state.lock().unwrap();
-            (state.delay, state.bandwidth)
+            (state.delay, state.bandwidth.into_iter().chain(state.line).min())
         };
         // 10 ms worth of the link at a time, so that it looks like a stream.
-        let most = bandwidth.map_or(buffer.len(), |rate| (rate as usize / 100).clamp(1, buffer.len()));
+        let most = rate.map_or(buffer.len(), |rate| (rate as usize / 100).clamp(1, buffer.len()));
         let count = match source.read(&mut buffer[..most]) {
             Ok(0) | Err(_) => break,
             Ok(count) => count,
@@ -313,10 +334,7 @@ fn read_all(
         let data = &buffer[..count];
         count_up(shared, connection, dir, data, &mut line);
         let now = Instant::now();
-        link_free = link_free.max(now);
-        if let Some(rate) = bandwidth {
-            link_free += Duration::from_secs_f64(count as f64 / rate as f64);
-        }
+        link_free = occupy(shared, dir, count, link_free.max(now));
         for piece in fires.pass(data) {
             let item = match piece {
                 Ok(bytes) => Item::Bytes(bytes),
@@ -336,6 +354,18 @@ fn read_all(
     let due = link_free.max(Instant::now()) + shared.state.lock().unwrap().delay;
     let _ = out.send((due, Item::Bytes(fires.rest())));
     let _ = out.send((due, Item::End));
+}
+
+/// When so many bytes that are there `at` that time have crossed the link.
+fn occupy(shared: &Shared, dir: Dir, count: usize, at: Instant) -> Instant {
+    let mut state = shared.state.lock().unwrap();
+    let cost = |rate: u64| Duration::from_secs_f64(count as f64 / rate as f64);
+    let own = state.bandwidth.map_or(at, |rate| at + cost(rate));
+    let Some(rate) = state.line else { return own };
+    let free = &mut state.line_free[dir as usize];
+    let crossed = free.map_or(at, |free| free.max(at)) + cost(rate);
+    *free = Some(crossed);
+    own.max(crossed)
 }
 
 fn count_up(shared: &Shared, connection: &Connection, dir: Dir, data: &[u8], line: &mut Vec<u8>) {

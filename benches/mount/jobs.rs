@@ -13,7 +13,7 @@ use crate::rows::{Run, Side};
 use crate::sample::{self, BIG, MESSAGES, SOME};
 use crate::stage::{self, Stage, expect};
 
-type Outcome = Result<Run, String>;
+pub type Outcome = Result<Run, String>;
 
 const NAMES: &str = "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE)";
 const STRUCTURES: &str = "UID FETCH 1:* (UID BODYSTRUCTURE)";
@@ -50,7 +50,7 @@ fn first_listing(stage: &mut Stage<'_>, args: &[&str]) -> Outcome {
 }
 
 /// Mounts, and does this in INBOX.
-fn from_start(
+pub fn from_start(
     stage: &Stage<'_>,
     args: &[&str],
     work: impl FnOnce(&Path) -> Result<(), String>,
@@ -151,7 +151,7 @@ pub fn grep_warm(stage: &mut Stage<'_>) -> Outcome {
 }
 
 /// A mount whose mailbox was listed.
-fn listed(stage: &Stage<'_>, mailbox: &str, count: usize) -> Result<(Mount, PathBuf), String> {
+pub fn listed(stage: &Stage<'_>, mailbox: &str, count: usize) -> Result<(Mount, PathBuf), String> {
     let mount = stage.mount()?;
     let directory = mount.join(mailbox);
     expect(count, "ls", &["-U"], &directory)?;

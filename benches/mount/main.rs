@@ -16,6 +16,7 @@ mod rows;
 mod sample;
 #[path = "../../tests/scripted/mod.rs"]
 mod scripted;
+mod search;
 mod stage;
 mod table;
 

@@ -2,6 +2,7 @@
 
 use crate::cost::Cost;
 use crate::jobs;
+use crate::search;
 use crate::stage::Stage;
 
 /// What the mount is held against.
@@ -152,6 +153,34 @@ pub const ROWS: &[Row] = &[
         goals: &[Goal::Seconds(0.2)],
         is_optional: false,
         run: jobs::beside,
+    },
+    Row {
+        name: "search",
+        what: "(mount, ls,) ls .search/needle",
+        goals: &[Goal::Trips(1.0)],
+        is_optional: false,
+        run: search::listing,
+    },
+    Row {
+        name: "imapfs-grep",
+        what: "mount, imapfs grep needle",
+        goals: &[Goal::Times(Side::Sync, 0.3)],
+        is_optional: false,
+        run: search::grep,
+    },
+    Row {
+        name: "search-100000",
+        what: "(mount, ls,) ls .search/needle",
+        goals: &[Goal::Trips(1.0)],
+        is_optional: true,
+        run: search::listing_of_many,
+    },
+    Row {
+        name: "imapfs-grep-100000",
+        what: "mount, imapfs grep needle",
+        goals: &[Goal::Times(Side::Bare, 1.0)],
+        is_optional: true,
+        run: search::grep_in_many,
     },
     Row {
         name: "ls-1000000",

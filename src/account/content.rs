@@ -20,18 +20,14 @@ use futures::future::{BoxFuture, Shared};
 use tracing::warn;
 
 use super::cache::Cache;
+use super::fetch::{ANSWER_SLACK, WHOLE_LIMIT, fetch_body, fetch_piece, fetch_rows, learn_length, short, take_body};
 use super::flight::Flights;
 use super::object::{Length, Locator, Object};
 use super::stream;
 use crate::error::{Error, Result};
-use crate::imap::response::BodyRow;
-use crate::imap::{Class, Client, Command, FetchItem};
+use crate::imap::{Class, Client, FetchItem};
 use crate::mail::range::{BLOCK, blocks, plan_fetches};
-use crate::mail::section::{Section, Text};
-use crate::mail::uid::UidSet;
-
-/// Octets that a section may have more than its structure states, as long as it has not twice as many.
-const PIECE_SLACK: u64 = 1024 * 1024;
+use crate::mail::section::Section;
 
 /// Octets of a piece, one FETCH: an eighth of the range that is wanted, so that its beginning is not held up by its end,
 /// within these bounds. Servers answer few large pieces faster than many small ones.
@@ -45,15 +41,6 @@ const BULK: u64 = 64 * 1024;
 
 /// A read of no more octets is not one of many that read a file through: the kernel's read-ahead is larger.
 const PEEK: u64 = 2 * BLOCK;
-
-/// Octets asked for beyond the stated end.
-const BEYOND: u64 = 1024;
-
-/// Octets that may have to be held whole: sections whose ranges the server answers wrongly.
-const WHOLE_LIMIT: u64 = 64 * 1024 * 1024;
-
-/// Octets for lines and item names of an answer, besides the literal.
-const ANSWER_SLACK: u64 = 64 * 1024;
 
 /// Blocks that arrived, first block and octets; the last one may be shorter than a block.
 #[derive(Clone, Debug)]
@@ -355,119 +342,9 @@ impl Drop for Landing {
     }
 }
 
-/// Fetches the octets of `range`, which begins inside the known length, and learns the length when it reaches the end.
-async fn fetch_piece(
-    client: &Client,
-    object: &Object,
-    range: Range<u64>,
-    class: Class,
-    ends_are_right: &AtomicBool,
-) -> Result<Bytes> {
-    let length = object.length();
-    let known = length.octets();
-    if range.end < known {
-        let octets =
-            fetch_body(client, object, Some((range.start, range.end - range.start)), range.end - range.start, class)
-                .await?;
-        let want = range.end - range.start;
-        return if octets.len() as u64 == want { Ok(octets) } else { Err(short(want, octets.len())) };
-    }
-    let want = known.saturating_sub(range.start);
-    // The whole in one piece: no range is needed, and none can be answered wrongly.
-    let ask = (range.start > 0).then_some((range.start, want + BEYOND));
-    let octets = fetch_body(client, object, ask, want + BEYOND, class).await?;
-    let got = octets.len() as u64;
-    match length {
-        Length::Exact(_) if got == want => Ok(octets),
-        Length::Exact(_) => Err(short(want, octets.len())),
-        Length::Hint(_) if got == 0 && want > 0 => Err(short(want, 0)),
-        Length::Hint(_) if ask.is_some() && got >= want + BEYOND => {
-            Err(Error::protocol("much longer than its structure states"))
-        }
-        Length::Hint(_) => {
-            let is_doubtful = got != want && ask.is_some() && known <= WHOLE_LIMIT;
-            if is_doubtful && !ends_are_right.load(Ordering::Relaxed) {
-                object.set_seen_end(range.start + got);
-                return Err(Error::protocol("a range and the structure do not agree on where a part ends"));
-            }
-            learn_length(object, range.start + got);
-            Ok(octets)
-        }
-    }
-}
-
-/// A section ends there.
-fn learn_length(object: &Object, real: u64) {
-    let stated = object.length().octets();
-    // Nobody states how long a header is.
-    if real != stated && object.section.text != Text::Header {
-        warn!(uid = %object.locator.uid, section = %object.section, stated, real, "the structure states a wrong length");
-    }
-    object.set_length(Length::Exact(real));
-}
-
 /// Keeps a piece under each of its blocks.
 fn keep(cache: &Cache<(u64, u64), Piece>, object: &Object, piece: &Piece) {
     for block in blocks(&(piece.start..piece.start + piece.octets.len() as u64)) {
         cache.put((object.id, block), piece.clone());
     }
-}
-
-fn short(want: u64, got: usize) -> Error {
-    Error::protocol(format!("{want} octets were asked for, {got} came"))
-}
-
-/// One FETCH of the object, whole or a range of it. Much more than `expect` octets are `TooBig`.
-async fn fetch_body(
-    client: &Client,
-    object: &Object,
-    range: Option<(u64, u64)>,
-    expect: u64,
-    class: Class,
-) -> Result<Bytes> {
-    let range = match range {
-        Some((offset, count)) => Some((offset, u32::try_from(count).map_err(|_| Error::protocol("range too large"))?)),
-        None => None,
-    };
-    let items = vec![FetchItem::Body(object.section.clone(), range)];
-    // The whole in one piece may be longer than its structure states.
-    let limit = expect.saturating_add(expect.min(PIECE_SLACK)).saturating_add(ANSWER_SLACK);
-    let rows = fetch_rows(client, &object.locator, items, limit, class).await?;
-    take_body(&rows, &object.section, range.map(|(offset, _)| offset))
-        .ok_or_else(|| Error::protocol("the answer has no data"))
-}
-
-/// The bodies of one message that a FETCH brought. `Stale` when the server has nothing for that UID any more.
-async fn fetch_rows(
-    client: &Client,
-    locator: &Locator,
-    mut items: Vec<FetchItem>,
-    limit: u64,
-    class: Class,
-) -> Result<Vec<BodyRow>> {
-    items.push(FetchItem::Size);
-    let uids = UidSet::range(locator.uid.get(), locator.uid.get());
-    let command = Command::Fetch { uids: uids.clone(), items, changed_since: None };
-    let (rows, _) = client.run(locator.target(), command, class, limit).await?;
-    let rows: Vec<_> = rows.into_iter().filter_map(|row| locator.pick(row)).collect();
-    if rows.iter().any(|row| !locator.is_same(row)) {
-        return Err(Error::Stale);
-    }
-    // What was asked for with the body stands before or behind it; a literal shorter than announced swallows that.
-    let complete = rows.iter().any(|row| row.size.is_some());
-    let bodies: Vec<BodyRow> = rows.into_iter().flat_map(|row| row.bodies).collect();
-    if !bodies.is_empty() {
-        return if complete { Ok(bodies) } else { Err(Error::protocol("the answer is not complete")) };
-    }
-    // Servers answer nothing but OK for a message that is gone, and some for one that is there.
-    let command = Command::Fetch { uids, items: vec![FetchItem::Flags], changed_since: None };
-    let (rows, _) = client.run(locator.target(), command, Class::Small, ANSWER_SLACK).await?;
-    let there = rows.into_iter().any(|row| locator.pick(row).is_some());
-    Err(if there { Error::protocol("the answer has no data") } else { Error::Stale })
-}
-
-fn take_body(rows: &[BodyRow], section: &Section, origin: Option<u64>) -> Option<Bytes> {
-    rows.iter()
-        .find(|row| row.section.as_ref() == Some(section) && row.origin == origin)
-        .and_then(|row| row.data.clone())
 }

@@ -5,6 +5,7 @@ mod cache;
 mod change;
 mod content;
 mod doubt;
+mod fetch;
 mod figures;
 mod flight;
 mod group;
@@ -308,8 +309,7 @@ impl Account {
         indexes.iter().filter_map(|index| index.counts()).map(|(_, count, _)| count as u64).sum()
     }
 
-    /// The messages with this UID that are known, with the mailbox of each, the one that was listed last first; the
-    /// server is not asked.
+    /// The known messages with this UID, and the mailbox of each; that of the mailbox that was listed last is the first.
     pub fn known(&self, uid: Uid) -> Vec<(MailboxId, Arc<Summary>)> {
         let mut indexes: Vec<_> = self.table().mailboxes.indexes().cloned().collect();
         indexes.sort_by_key(|index| Reverse(index.used()));

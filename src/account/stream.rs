@@ -7,12 +7,10 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
 
-use super::object::Object;
+use super::fetch::ANSWER_SLACK;
+use super::object::{Locator, Object};
 use crate::imap::{Answer, Client, Command, FetchItem};
 use crate::mail::uid::UidSet;
-
-/// Octets for lines and item names of the answer, besides the literal.
-const ANSWER_SLACK: u64 = 64 * 1024;
 
 /// What comes for a piece: its octets, or nothing when the stream ended before, and it is to be asked for alone.
 pub type Awaited = oneshot::Receiver<Bytes>;
@@ -37,7 +35,7 @@ pub fn fetch(client: &Client, object: &Object, ranges: &[Range<u64>]) -> Vec<Awa
 /// Takes the answer in. Whatever is odd about it ends the stream, and what was not handed out is asked for again.
 async fn pour(
     mut answers: mpsc::UnboundedReceiver<Answer>,
-    locator: super::object::Locator,
+    locator: Locator,
     mut hopper: Hopper<oneshot::Sender<Bytes>>,
 ) {
     let mut stated = None;

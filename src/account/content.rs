@@ -20,14 +20,14 @@ use futures::future::{BoxFuture, Shared};
 use tracing::warn;
 
 use super::cache::Cache;
+use super::fetch::fetch;
 use super::flight::Flights;
 use super::object::{Length, Locator, Object};
 use crate::error::{Error, Result};
-use crate::imap::response::BodyRow;
-use crate::imap::{Class, Client, Command, FetchItem};
+use crate::imap::response::{BodyRow, FetchRow};
+use crate::imap::{Class, Client, FetchItem};
 use crate::mail::range::{BLOCK, blocks, plan_fetches};
 use crate::mail::section::{Section, Text};
-use crate::mail::uid::UidSet;
 
 /// Octets that a section may have more than its structure states, as long as it has not twice as many.
 const PIECE_SLACK: u64 = 1024 * 1024;
@@ -421,24 +421,14 @@ async fn fetch_rows(
     class: Class,
 ) -> Result<Vec<BodyRow>> {
     items.push(FetchItem::Size);
-    let uids = UidSet::range(locator.uid.get(), locator.uid.get());
-    let command = Command::Fetch { uids: uids.clone(), items, changed_since: None };
-    let (rows, _) = client.run(locator.target(), command, class, limit).await?;
-    let rows: Vec<_> = rows.into_iter().filter_map(|row| locator.pick(row)).collect();
-    if rows.iter().any(|row| !locator.is_same(row)) {
-        return Err(Error::Stale);
-    }
+    // For a message that is gone servers answer nothing but OK, or NIL.
+    let has_data = |rows: &[FetchRow]| rows.iter().any(|row| row.bodies.iter().any(|body| body.data.is_some()));
+    let rows = fetch(client, locator, items, limit, class, has_data).await?;
     // What was asked for with the body stands before or behind it; a literal shorter than announced swallows that.
-    let complete = rows.iter().any(|row| row.size.is_some());
-    let bodies: Vec<BodyRow> = rows.into_iter().flat_map(|row| row.bodies).collect();
-    if !bodies.is_empty() {
-        return if complete { Ok(bodies) } else { Err(Error::protocol("the answer is not complete")) };
+    match rows.iter().any(|row| row.size.is_some()) {
+        true => Ok(rows.into_iter().flat_map(|row| row.bodies).collect()),
+        false => Err(Error::protocol("the answer is not complete")),
     }
-    // Servers answer nothing but OK for a message that is gone, and some for one that is there.
-    let command = Command::Fetch { uids, items: vec![FetchItem::Flags], changed_since: None };
-    let (rows, _) = client.run(locator.target(), command, Class::Small, ANSWER_SLACK).await?;
-    let there = rows.into_iter().any(|row| locator.pick(row).is_some());
-    Err(if there { Error::protocol("the answer has no data") } else { Error::Stale })
 }
 
 fn take_body(rows: &[BodyRow], section: &Section, origin: Option<u64>) -> Option<Bytes> {

@@ -5,6 +5,7 @@ mod cache;
 mod change;
 mod content;
 mod doubt;
+mod fetch;
 mod figures;
 mod flight;
 mod group;

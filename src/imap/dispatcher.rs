@@ -193,6 +193,13 @@ impl Dispatcher {
     /// Gives a job to a connection, or lets it wait for one, or fails it.
     fn dispatch(&mut self, job: Job) {
         self.look_at_clocks();
+        if let Some(on) = job.request.on {
+            match self.slots.iter().position(|slot| slot.id == on) {
+                Some(at) => self.give(at, job),
+                None => job.finish(Err(Error::offline("the connection that was asked is gone"))),
+            }
+            return;
+        }
         let most = self.most();
         let wanted = match job.request.class {
             Class::Bulk if most > 1 => Place::Bulk,
@@ -273,7 +280,7 @@ impl Dispatcher {
         }
         let slot = &mut self.slots[at];
         let bulk = job.request.class == Class::Bulk;
-        job.load = Some(Load::new(if bulk { &slot.bulk } else { &slot.small }));
+        (job.load, job.connection) = (Some(Load::new(if bulk { &slot.bulk } else { &slot.small })), slot.id);
         if let Some(name) = job.mailbox() {
             slot.mailbox = Some(name.clone());
         }
@@ -436,7 +443,7 @@ impl Dispatcher {
             if first < now && since.is_none_or(|since| since < first) {
                 job.attempts = job.attempts.saturating_sub(1);
             }
-            if job.attempts >= MAX_ATTEMPTS {
+            if job.attempts >= MAX_ATTEMPTS || job.request.on.is_some() {
                 job.finish(Err(if error.is_connection_lost() {
                     error.clone()
                 } else {

@@ -248,6 +248,8 @@ pub struct Request {
     pub class: Class,
     /// Octets of literals and lines that may come back before the exchange is failed as `TooBig`.
     pub limit: u64,
+    /// The only connection that may answer; `Offline` when it is gone.
+    pub on: Option<u64>,
     /// Each answer, then one `Answer::Done`. A dropped receiver never stops a command half-way.
     pub answers: mpsc::UnboundedSender<Answer>,
 }

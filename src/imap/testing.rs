@@ -112,7 +112,7 @@ impl Harness {
     /// Sends a command to the session.
     pub fn send(&self, target: Target, command: Command, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
         let (answers, receiver) = mpsc::unbounded_channel();
-        let _ = self.jobs.send(Job::new(Request { target, command, class: Class::Small, limit, answers }));
+        let _ = self.jobs.send(Job::new(Request { target, command, class: Class::Small, limit, on: None, answers }));
         receiver
     }
 

@@ -6,7 +6,7 @@ use crate::imap::response::{Data, FetchRow, Selected, StatusItems};
 use crate::imap::{Client, FetchItem};
 use crate::mail::envelope::Summary;
 use crate::mail::mailbox::{Event, Opened};
-use crate::mail::uid::UidValidity;
+use crate::mail::uid::{Uid, UidValidity};
 
 /// What is asked for of each message, once: it never changes, but for the flags.
 pub fn summary_items(client: &Client) -> Vec<FetchItem> {
@@ -40,6 +40,13 @@ pub fn summarize(row: FetchRow) -> Option<Summary> {
     summary.email_id = text(row.email_id);
     summary.thread_id = text(row.thread_id);
     Some(summary)
+}
+
+/// The message of a row, as an event: see [`summarize`]. A row without flags says nothing of those that are known.
+pub fn message_event(row: FetchRow) -> Option<(Uid, Event)> {
+    let tells_flags = row.flags.is_some();
+    let summary = Box::new(summarize(row)?);
+    Some((summary.uid, if tells_flags { Event::Message(summary) } else { Event::Brought(summary) }))
 }
 
 /// A row that tells flags, as an event.

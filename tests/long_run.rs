@@ -24,7 +24,8 @@ const MAILBOXES: [&str; 4] = ["INBOX", "Work", "Lists", "Old"];
 const SOON: Duration = Duration::from_secs(10);
 /// Errors of a message that went meanwhile.
 const GONE: [&str; 3] = ["No such file or directory", "Stale file handle", "Input/output error"];
-/// What the program may have grown by since it was warm: kB, and descriptors.
+/// What the program may have grown by since it was warm: kB, and descriptors. What it keeps of messages is bounded, but
+/// half a minute does not fill it.
 const MORE_MEMORY: u64 = 16 << 10;
 const MORE_FILES: usize = 8;
 

@@ -37,8 +37,10 @@ const ROW_MAX: u64 = 64 * 1024;
 /// Messages that went and are still known: more than one command moves.
 const GONE_MAX: usize = 1024;
 
-/// How often all flags are asked for again where the server cannot tell which changed (no CONDSTORE).
-const FLAGS_INTERVAL: Duration = Duration::from_secs(30);
+/// How often all flags are asked for again where the server cannot tell which changed (no CONDSTORE): for each message
+/// so much time between, which is some 40 kB a second, and so much at the most.
+const FLAGS_PAUSE: Duration = Duration::from_millis(1);
+const FLAGS_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Octets that a first listing may have when it is asked for before it is known how many messages there are; a larger
 /// one is asked for again.
@@ -105,6 +107,12 @@ struct Known {
 }
 
 impl Known {
+    /// Are all flags to be asked for again where the server cannot tell which changed?
+    fn are_flags_due(&self) -> bool {
+        let pause = FLAGS_PAUSE.saturating_mul(self.mailbox.len() as u32).min(FLAGS_PAUSE_MAX);
+        self.flags_checked.is_none_or(|at| at.elapsed() > pause)
+    }
+
     /// It was brought up to date with what was true at `started`, before which `news` had been heard.
     fn checked_at(&mut self, started: Instant, news: u64) {
         self.synced = Some(started);

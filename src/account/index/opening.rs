@@ -1,7 +1,7 @@
 //! How a mailbox is asked whether it changed: STATUS, SELECT, and SELECT with the MODSEQ that is known.
 
 use super::rows::{opened_by_select, opened_by_status};
-use super::{Answers, FLAGS_INTERVAL, Index, MESSAGES_MAX, ROW_MAX};
+use super::{Answers, Index, MESSAGES_MAX, ROW_MAX};
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, Selected};
 use crate::imap::{Class, Client, Command, Target};
@@ -26,8 +26,7 @@ impl Index {
     /// Is what the server just told what is known already?
     pub fn is_as_told(&self, now: &Opened) -> bool {
         let known = self.lock();
-        let flags_due = known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL);
-        known.mailbox.is_current(now) && (now.highest_modseq.is_some() || !flags_due)
+        known.mailbox.is_current(now) && (now.highest_modseq.is_some() || !known.are_flags_due())
     }
 
     /// SELECTs it, for what is true now.

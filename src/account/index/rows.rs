@@ -1,6 +1,6 @@
 //! What is asked of each message, and what the answers tell, as the state machine wants it.
 
-use tracing::warn;
+use tracing::info;
 
 use crate::imap::response::{Data, FetchRow, Selected, StatusItems};
 use crate::imap::{Client, FetchItem};
@@ -24,7 +24,8 @@ pub fn summary_items(client: &Client) -> Vec<FetchItem> {
 pub fn summarize(row: FetchRow) -> Option<Summary> {
     let (Some(uid), Some(size)) = (row.uid, row.size) else {
         if row.envelope.is_some() {
-            warn!(uid = ?row.uid, "a message without UID or size is left out");
+            // So Dovecot tells of one that goes at this moment.
+            info!(uid = ?row.uid, "a message without UID or size is left out");
         }
         return None;
     };

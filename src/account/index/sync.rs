@@ -8,7 +8,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::rows::{message_event, resync_events, summary_items};
-use super::{Answers, EARLY_MAX, FLAGS_INTERVAL, Index, MESSAGES_MAX, ROW_MAX, flags_event};
+use super::{Answers, EARLY_MAX, Index, MESSAGES_MAX, ROW_MAX, flags_event};
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, Selected};
 use crate::imap::{Answer, Class, Client, Command, FetchItem};
@@ -59,11 +59,7 @@ impl Index {
         }
         let steps = {
             let known = self.lock();
-            known.mailbox.plan_sync(
-                &opened,
-                known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL),
-                resynced,
-            )
+            known.mailbox.plan_sync(&opened, known.are_flags_due(), resynced)
         };
         debug!(mailbox = ?self.name, ?opened, resynced, ?steps, "sync");
         for step in &steps {

@@ -102,6 +102,9 @@ pub struct Dispatcher {
     opening: Option<Place>,
     /// It is opened ahead of need.
     ahead: bool,
+    /// Since when, and when a connection was lost last.
+    began: Instant,
+    lost: Option<Instant>,
     /// Jobs that wait for it.
     waiting: VecDeque<Job>,
     /// How many connections the server bears, and until when that is believed.
@@ -135,6 +138,8 @@ impl Dispatcher {
             next_id: 0,
             opening: None,
             ahead: false,
+            began: Instant::now(),
+            lost: None,
             waiting: VecDeque::new(),
             bearable: None,
             away: None,
@@ -322,6 +327,7 @@ impl Dispatcher {
 
     fn open(&mut self, place: Place) {
         self.opening = Some(place);
+        self.began = Instant::now();
         let (options, counters) = (Arc::clone(&self.options), Arc::clone(&self.counters));
         let (server, opened) = (Arc::clone(&self.server), self.opened.0.clone());
         tokio::spawn(async move {
@@ -335,6 +341,8 @@ impl Dispatcher {
     fn opened(&mut self, place: Place, opened: Opened) {
         self.opening = None;
         let ahead = std::mem::take(&mut self.ahead);
+        // When the network goes, what is being opened goes with the rest.
+        let early = self.lost.is_some_and(|lost| self.began <= lost);
         if let Err(error) = &opened {
             self.counters.failed(error);
         }
@@ -344,7 +352,9 @@ impl Dispatcher {
                 self.add(place, wire, &server);
             }
             // It was begun before the others were lost: whether the server is away, the next attempt tells.
-            Err(error) if self.slots.is_empty() && ahead => tracing::info!(%error, "no connection ahead of need"),
+            Err(error) if self.slots.is_empty() && (ahead || early && matches!(error, Error::Offline(_))) => {
+                tracing::info!(%error, "no connection, which was begun before the others were lost");
+            }
             Err(error) if self.slots.is_empty() => self.fall_back(error),
             Err(error) => {
                 let most = self.slots.len();
@@ -413,6 +423,9 @@ impl Dispatcher {
     /// A connection is gone. What may be sent again is, on another one.
     fn ended(&mut self, id: u64, end: End) {
         let since = self.slots.iter().find(|s| s.id == id).map(|s| s.since);
+        if end.error.is_some() {
+            self.lost = Some(Instant::now());
+        }
         self.watch_lost(id, end.error.as_ref());
         self.slots.retain(|s| s.id != id);
         // One that nobody asked anything, being made ready, says nothing of the server.

@@ -14,7 +14,7 @@ use self::own::Pending;
 pub use self::own::copied;
 pub use self::rows::flags_event;
 pub use self::rows::opened_by_status;
-use self::rows::{message_event, summarize, summary_items};
+use self::rows::{message_event, summarize, summary_items, without_gone};
 use super::object::{Locator, SharedName};
 use crate::error::{Error, Result};
 use crate::imap::response::Data;
@@ -319,12 +319,12 @@ impl Index {
             self.get(uid).ok_or(Error::NotFound)
         };
         if let Some(answers) = early
-            && let Ok((rows, _)) = Client::collect(answers).await
+            && let Ok((rows, done)) = Client::collect(answers).await
         {
-            return take(rows);
+            return take(without_gone(rows, done.code.as_ref()));
         }
-        let (rows, _) = client.run(self.target(), command.clone(), Class::Small, ROW_MAX * 2).await?;
-        let found = take(rows);
+        let (rows, done) = client.run(self.target(), command.clone(), Class::Small, ROW_MAX * 2).await?;
+        let found = take(without_gone(rows, done.code.as_ref()));
         let is_new = |next: Option<u64>| next.is_none_or(|next| u64::from(uid.get()) >= next);
         if found.is_ok() || !is_new(self.lock().mailbox.listed().and_then(|listed| listed.uid_next)) {
             return found;

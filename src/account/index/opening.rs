@@ -1,6 +1,6 @@
 //! How a mailbox is asked whether it changed: STATUS, SELECT, and SELECT with the MODSEQ that is known.
 
-use super::rows::{opened_by_select, opened_by_status};
+use super::rows::{opened_by_select, opened_by_status, without_gone};
 use super::{Answers, Index, MESSAGES_MAX, ROW_MAX};
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, Selected};
@@ -53,7 +53,7 @@ impl Index {
             let Some((command, limit)) = plan(&opened)? else { return Ok((opened, Vec::new())) };
             let target = Target::Mailbox { name: self.name.get(), validity: None };
             match client.on(&selected).run(target, command, Class::Small, limit).await {
-                Ok((rows, _)) => return Ok((opened, rows)),
+                Ok((rows, done)) => return Ok((opened, without_gone(rows, done.code.as_ref()))),
                 Err(Error::Offline(_)) if again => again = false,
                 Err(error) => return Err(error),
             }

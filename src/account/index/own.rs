@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::rows::without_gone;
 use super::{Index, Known, ROW_MAX, summarize, summary_items};
 use crate::error::{Error, Result};
 use crate::imap::response::{Code, Data, Selected};
@@ -200,8 +201,8 @@ impl Index {
     pub async fn fetch_summaries(&self, client: &Client, uids: &UidSet) -> Result<Vec<Summary>> {
         let target = Target::Mailbox { name: self.name.get(), validity: None };
         let (command, limit) = fetch(client, uids);
-        let (rows, _) = client.run(target, command, Class::Small, limit).await?;
-        let found = summaries(rows, uids);
+        let (rows, done) = client.run(target, command, Class::Small, limit).await?;
+        let found = summaries(without_gone(rows, done.code.as_ref()), uids);
         if found.len() as u64 >= uids.len() {
             return Ok(found);
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tracing::debug;
 
-use super::rows::{message_event, resync_events, summary_items};
+use super::rows::{is_unfinished, message_event, resync_events, summary_items, without_gone};
 use super::{Answers, EARLY_MAX, Index, MESSAGES_MAX, ROW_MAX, flags_event};
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, Selected};
@@ -156,14 +156,17 @@ impl Index {
 
     /// Takes in what a FETCH of these messages brings; what SELECT had told the connection that it ran on.
     async fn take_messages(&self, mut answers: Answers, uids: &UidSet) -> Result<Option<Selected>> {
-        let mut batch = Vec::new();
-        let mut untold = 0_u64;
+        let (mut batch, mut unfinished) = (Vec::new(), Vec::new());
+        let told = |row| match row {
+            Data::Fetch(row) => message_event(*row).filter(|(uid, _)| uids.contains(*uid)).map(|(_, event)| event),
+            _ => None,
+        };
         while let Some(answer) = answers.recv().await {
             match answer {
+                // Whether it is a message that goes at this moment, the end tells.
+                Answer::Data(Data::Fetch(row)) if is_unfinished(&row) => unfinished.push(Data::Fetch(row)),
                 Answer::Data(Data::Fetch(row)) => {
-                    let event = message_event(*row);
-                    untold += u64::from(event.is_none());
-                    batch.extend(event.filter(|(uid, _)| uids.contains(*uid)).map(|(_, event)| event));
+                    batch.extend(told(Data::Fetch(row)));
                     // What is there already is applied under one lock.
                     if batch.len() >= 512 || answers.is_empty() {
                         self.apply(batch.drain(..));
@@ -171,8 +174,14 @@ impl Index {
                 }
                 Answer::Data(_) => {}
                 Answer::Done(done) => {
+                    let rows = match &done {
+                        Ok(done) => without_gone(unfinished, done.code.as_ref()),
+                        Err(_) => Vec::new(),
+                    };
+                    let is_odd = !rows.is_empty();
+                    batch.extend(rows.into_iter().filter_map(told));
                     self.apply(batch);
-                    if untold > 0 && self.lock().mailbox.is_empty() {
+                    if is_odd && self.lock().mailbox.is_empty() {
                         return Err(Error::protocol("of no message the server tells the size"));
                     }
                     return done.map(|done| done.selected);

@@ -66,3 +66,18 @@ server_spawn_root() {
         exec chroot . /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C /bin/sh /srv/start.sh
     ' sh "$ROOT" "$DIR"
 }
+
+# server_listens: whether the listener of PORT lives in our pid namespace. Nothing else tells two servers apart whose
+# greeting cannot be configured.
+server_listens() {
+    local inode ours pid fd
+    inode=$(awk -v port=":$(printf %04X "$PORT")" '$4 == "0A" && index($2, port) { print $10 }' /proc/net/tcp)
+    ours=$(readlink "/proc/$(cat "$DIR/pid")/ns/pid_for_children")
+    for pid in /proc/[0-9]*; do
+        [ "$(readlink "$pid/ns/pid" 2>/dev/null)" = "$ours" ] || continue
+        for fd in "$pid"/fd/*; do
+            [ "$(readlink "$fd" 2>/dev/null)" != "socket:[$inode]" ] || return 0
+        done
+    done
+    return 1
+}

@@ -1,4 +1,4 @@
-//! One FETCH of a section, whole or a range of it, and whether its answer can be believed.
+//! One FETCH of one message, and whether its answer can be believed: what it is made of, a section, a range of it.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::object::{Length, Locator, Object};
 use crate::error::{Error, Result};
-use crate::imap::response::BodyRow;
+use crate::imap::response::{BodyRow, FetchRow};
 use crate::imap::{Class, Client, Command, FetchItem};
 use crate::mail::section::{Section, Text};
 use crate::mail::uid::UidSet;
@@ -24,6 +24,9 @@ pub const WHOLE_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// Octets for lines and item names of an answer, besides the literal.
 pub const ANSWER_SLACK: u64 = 64 * 1024;
+
+/// Octets of an answer that tells nothing of messages.
+const SELECTED_MAX: u64 = 64 * 1024;
 
 /// Fetches the octets of `range`, which begins inside the known length, and learns the length when it reaches the end.
 pub async fn fetch_piece(
@@ -109,28 +112,60 @@ pub async fn fetch_rows(
     class: Class,
 ) -> Result<Vec<BodyRow>> {
     items.push(FetchItem::Size);
-    let uids = UidSet::range(locator.uid.get(), locator.uid.get());
-    let command = Command::Fetch { uids: uids.clone(), items, changed_since: None };
-    let (rows, _) = client.run(locator.target(), command, class, limit).await?;
-    let rows: Vec<_> = rows.into_iter().filter_map(|row| locator.pick(row)).collect();
-    if rows.iter().any(|row| !locator.is_same(row)) {
-        return Err(Error::Stale);
-    }
+    // For a message that is gone servers answer nothing but OK, or NIL.
+    let has_data = |rows: &[FetchRow]| rows.iter().any(|row| row.bodies.iter().any(|body| body.data.is_some()));
+    let rows = fetch(client, locator, items, limit, class, has_data).await?;
     // What was asked for with the body stands before or behind it; a literal shorter than announced swallows that.
-    let complete = rows.iter().any(|row| row.size.is_some());
-    let bodies: Vec<BodyRow> = rows.into_iter().flat_map(|row| row.bodies).collect();
-    if !bodies.is_empty() {
-        return if complete { Ok(bodies) } else { Err(Error::protocol("the answer is not complete")) };
+    match rows.iter().any(|row| row.size.is_some()) {
+        true => Ok(rows.into_iter().flat_map(|row| row.bodies).collect()),
+        false => Err(Error::protocol("the answer is not complete")),
     }
-    // Servers answer nothing but OK for a message that is gone, and some for one that is there.
-    let command = Command::Fetch { uids, items: vec![FetchItem::Flags], changed_since: None };
-    let (rows, _) = client.run(locator.target(), command, Class::Small, ANSWER_SLACK).await?;
-    let there = rows.into_iter().any(|row| locator.pick(row).is_some());
-    Err(if there { Error::protocol("the answer has no data") } else { Error::Stale })
 }
 
 pub fn take_body(rows: &[BodyRow], section: &Section, origin: Option<u64>) -> Option<Bytes> {
     rows.iter()
         .find(|row| row.section.as_ref() == Some(section) && row.origin == origin)
         .and_then(|row| row.data.clone())
+}
+
+/// What a FETCH of these items tells of the message. Without an answer by `is_answer` the message is gone, or new to the
+/// connection (Dovecot's are told of what others bring at the end of a command), so it is asked for once more on one
+/// that has just heard.
+///
+/// # Errors
+/// `Stale` when it is gone, or another one; `Protocol` when it is there and there is no answer.
+pub async fn fetch(
+    client: &Client,
+    locator: &Locator,
+    items: Vec<FetchItem>,
+    limit: u64,
+    class: Class,
+    is_answer: impl Fn(&[FetchRow]) -> bool + Send,
+) -> Result<Vec<FetchRow>> {
+    let uids = UidSet::range(locator.uid.get(), locator.uid.get());
+    let command = Command::Fetch { uids, items, changed_since: None };
+    let rows = fetch_once(client, locator, command.clone(), limit, class).await?;
+    if is_answer(&rows) {
+        return Ok(rows);
+    }
+    let (_, done) = client.run(locator.target(), Command::Select, Class::Small, SELECTED_MAX).await?;
+    let here = done.selected.map(|selected| client.on(&selected));
+    let rows = fetch_once(here.as_ref().unwrap_or(client), locator, command, limit, class).await?;
+    match () {
+        () if is_answer(&rows) => Ok(rows),
+        () if rows.is_empty() => Err(Error::Stale),
+        () => Err(Error::protocol("the answer has no data")),
+    }
+}
+
+async fn fetch_once(
+    client: &Client,
+    locator: &Locator,
+    command: Command,
+    limit: u64,
+    class: Class,
+) -> Result<Vec<FetchRow>> {
+    let (rows, _) = client.run(locator.target(), command, class, limit).await?;
+    let rows: Vec<FetchRow> = rows.into_iter().filter_map(|row| locator.pick(row)).map(|row| *row).collect();
+    if rows.iter().all(|row| locator.is_same(row)) { Ok(rows) } else { Err(Error::Stale) }
 }

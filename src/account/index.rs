@@ -4,30 +4,29 @@ mod found;
 mod opening;
 mod own;
 mod rows;
+mod sync;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
-use tracing::debug;
-
 use self::own::Pending;
 pub use self::own::copied;
 pub use self::rows::flags_event;
 pub use self::rows::opened_by_status;
-use self::rows::{resync_events, summarize, summary_items};
+use self::rows::{message_event, summarize, summary_items, without_gone};
 use super::object::{Locator, SharedName};
 use crate::error::{Error, Result};
 use crate::imap::response::Data;
-use crate::imap::{Answer, Class, Client, Command, FetchItem, Target};
+use crate::imap::{Answer, Class, Client, Command, Target};
 use crate::mail::envelope::Summary;
 use crate::mail::flag::Flags;
-use crate::mail::mailbox::{Change, Event, Mailbox, Opened, Step};
+use crate::mail::mailbox::{Change, Event, Mailbox, Opened};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
 use crate::mail::walk::{Fetch, Walks, Wants};
 use crate::tree::node::MailboxId;
+use tokio::sync::mpsc;
 
 /// Messages of one mailbox at the most: what a hostile server can make us keep.
 const MESSAGES_MAX: u64 = 4_000_000;
@@ -38,8 +37,10 @@ const ROW_MAX: u64 = 64 * 1024;
 /// Messages that went and are still known: more than one command moves.
 const GONE_MAX: usize = 1024;
 
-/// How often all flags are asked for again where the server cannot tell which changed (no CONDSTORE).
-const FLAGS_INTERVAL: Duration = Duration::from_secs(30);
+/// How often all flags are asked for again where the server cannot tell which changed (no CONDSTORE): for each message
+/// so much time between, which is some 40 kB a second, and so much at the most.
+const FLAGS_PAUSE: Duration = Duration::from_millis(1);
+const FLAGS_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Octets that a first listing may have when it is asked for before it is known how many messages there are; a larger
 /// one is asked for again.
@@ -106,6 +107,12 @@ struct Known {
 }
 
 impl Known {
+    /// Are all flags to be asked for again where the server cannot tell which changed?
+    fn are_flags_due(&self) -> bool {
+        let pause = FLAGS_PAUSE.saturating_mul(self.mailbox.len() as u32).min(FLAGS_PAUSE_MAX);
+        self.flags_checked.is_none_or(|at| at.elapsed() > pause)
+    }
+
     /// It was brought up to date with what was true at `started`, before which `news` had been heard.
     fn checked_at(&mut self, started: Instant, news: u64) {
         self.synced = Some(started);
@@ -267,66 +274,6 @@ impl Index {
         }
     }
 
-    /// Brings the index up to date: STATUS when that may do, else SELECT and what its answer makes worth asking.
-    pub async fn sync(&self, client: &Client) -> Result<()> {
-        let (complete, expired, news) = {
-            let mut known = self.lock();
-            known.brought = UidSet::new();
-            (known.mailbox.is_complete(), known.checked.is_none(), known.news)
-        };
-        let started = Instant::now();
-        if complete && !expired && self.is_current(client).await? {
-            self.lock().checked_at(started, news);
-            return Ok(());
-        }
-        let opening = match self.plan_resync(client) {
-            Some(command) => self.send_resync(client, command),
-            None => self.send_select(client),
-        };
-        // Of a mailbox that is not known all is wanted, whatever SELECT says.
-        let mut early = self.may_ask_early(client).then(|| {
-            let uids = UidSet::range(1, u32::MAX);
-            let command = Command::Fetch { uids, items: summary_items(client), changed_since: None };
-            client.send(self.target(), command, Class::Small, EARLY_MAX)
-        });
-        let (rows, opened, resynced) = self.opened_with(opening).await?;
-        let current = self.is_as_told(&opened);
-        self.reopen(opened)?;
-        if current {
-            self.lock().checked_at(started, news);
-            return Ok(());
-        }
-        if resynced {
-            self.apply(resync_events(rows));
-        }
-        let steps = {
-            let known = self.lock();
-            known.mailbox.plan_sync(known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL), resynced)
-        };
-        debug!(mailbox = ?self.name, ?opened, resynced, ?steps, "sync");
-        for step in &steps {
-            if matches!(step, Step::Messages(_))
-                && let Some(answers) = early.take()
-                && self.take_messages(answers, &UidSet::range(1, u32::MAX)).await.is_ok()
-            {
-                continue;
-            }
-            self.step(client, step, &opened).await?;
-        }
-        // A first listing that brought another number than the server stated is checked by UID.
-        let listed = self.lock().mailbox.len() as u64;
-        if listed != opened.exists && !steps.contains(&Step::Uids) {
-            self.step(client, &Step::Uids, &opened).await?;
-        }
-        self.apply([Event::Complete]);
-        let mut known = self.lock();
-        known.checked_at(started, news);
-        if steps.contains(&Step::Flags) || known.flags_checked.is_none() {
-            known.flags_checked = Some(started);
-        }
-        Ok(())
-    }
-
     /// Those of these messages that are not known.
     fn unknown(&self, uids: &UidSet) -> UidSet {
         let known = self.lock();
@@ -338,114 +285,6 @@ impl Index {
         Target::Mailbox { name: self.name.get(), validity: self.validity().filter(|v| v.0 != 0) }
     }
 
-    async fn step(&self, client: &Client, step: &Step, opened: &Opened) -> Result<()> {
-        match step {
-            Step::Messages(first) => {
-                let last = opened.uid_next.map_or(u64::from(u32::MAX), |next| next.saturating_sub(1));
-                let last = u32::try_from(last).unwrap_or(u32::MAX);
-                if last >= *first {
-                    self.fetch_messages(client, UidSet::range(*first, last), opened.exists).await?;
-                }
-            }
-            Step::Uids => {
-                let limit = opened.exists.saturating_mul(16).saturating_add(ROW_MAX);
-                let (rows, _) = client.run(self.target(), Command::SearchAll, Class::Small, limit).await?;
-                // A list that did not come is not an empty one.
-                if opened.exists > 0 && !rows.iter().any(|row| matches!(row, Data::Search(_))) {
-                    return Err(Error::protocol("the answer to SEARCH has no list"));
-                }
-                let mut present = UidSet::new();
-                for row in rows {
-                    if let Data::Search(result) = row {
-                        for &(first, last) in result.all.ranges() {
-                            present.insert_range(first, last);
-                        }
-                    }
-                }
-                if present.len() > MESSAGES_MAX {
-                    return Err(Error::protocol("SEARCH tells more messages than there can be"));
-                }
-                for &(first, last) in self.lock().brought.ranges() {
-                    present.insert_range(first, last);
-                }
-                let mut missing = self.unknown(&present);
-                self.apply([Event::Present(present)]);
-                while !missing.is_empty() {
-                    self.fetch_messages(client, missing.clone(), opened.exists).await?;
-                    let still = self.unknown(&missing);
-                    if still.len() == missing.len() {
-                        debug!(mailbox = ?self.name, count = still.len(), "messages that SEARCH lists and FETCH does not tell");
-                        break;
-                    }
-                    missing = still;
-                }
-            }
-            Step::FlagsSince(modseq) => self.fetch_flags(client, Some(*modseq), opened).await?,
-            Step::Flags => self.fetch_flags(client, None, opened).await?,
-        }
-        Ok(())
-    }
-
-    /// All that is kept of these messages, applied as it arrives. When the connection is lost on the way, all of them
-    /// are asked for once more.
-    async fn fetch_messages(&self, client: &Client, uids: UidSet, exists: u64) -> Result<()> {
-        let before = self.lock().mailbox.len();
-        match self.fetch_messages_once(client, &uids, exists).await {
-            Err(Error::Offline(_)) if self.lock().mailbox.len() > before => {
-                self.fetch_messages_once(client, &uids, exists).await
-            }
-            outcome => outcome,
-        }
-    }
-
-    async fn fetch_messages_once(&self, client: &Client, uids: &UidSet, exists: u64) -> Result<()> {
-        let command = Command::Fetch { uids: uids.clone(), items: summary_items(client), changed_since: None };
-        let limit = exists.min(MESSAGES_MAX).saturating_mul(ROW_MAX).saturating_add(ROW_MAX);
-        self.take_messages(client.send(self.target(), command, Class::Small, limit), uids).await
-    }
-
-    /// Takes in what a FETCH of these messages brings.
-    async fn take_messages(&self, mut answers: Answers, uids: &UidSet) -> Result<()> {
-        let mut batch = Vec::new();
-        let mut untold = 0_u64;
-        while let Some(answer) = answers.recv().await {
-            match answer {
-                Answer::Data(Data::Fetch(row)) => {
-                    let summary = summarize(*row);
-                    untold += u64::from(summary.is_none());
-                    batch.extend(summary.filter(|s| uids.contains(s.uid)).map(Box::new).map(Event::Message));
-                    // What is there already is applied under one lock.
-                    if batch.len() >= 512 || answers.is_empty() {
-                        self.apply(batch.drain(..));
-                    }
-                }
-                Answer::Data(_) | Answer::Part(..) => {}
-                Answer::Done(done) => {
-                    self.apply(batch);
-                    if untold > 0 && self.lock().mailbox.is_empty() {
-                        return Err(Error::protocol("of no message the server tells the size"));
-                    }
-                    return done.map(drop);
-                }
-            }
-        }
-        Err(Error::offline("connection closed"))
-    }
-
-    async fn fetch_flags(&self, client: &Client, since: Option<u64>, opened: &Opened) -> Result<()> {
-        let mut items = vec![FetchItem::Flags];
-        if opened.highest_modseq.is_some() {
-            items.push(FetchItem::ModSeq);
-        }
-        let last = opened.uid_next.map_or(u64::from(u32::MAX), |next| next.saturating_sub(1));
-        let uids = UidSet::range(1, u32::try_from(last).unwrap_or(u32::MAX).max(1));
-        let limit = opened.exists.saturating_mul(ROW_MAX).saturating_add(ROW_MAX);
-        let command = Command::Fetch { uids, items, changed_since: since };
-        let (rows, _) = client.run(self.target(), command, Class::Small, limit).await?;
-        self.apply(rows.into_iter().filter_map(flags_event));
-        Ok(())
-    }
-
     /// The message with this UID: known, or asked for alone, so that one name costs one exchange however large the
     /// mailbox is.
     pub async fn find(&self, client: &Client, uid: Uid) -> Result<Arc<Summary>> {
@@ -455,7 +294,7 @@ impl Index {
         {
             let known = self.lock();
             if known.mailbox.is_complete() && known.checked.is_some() {
-                let next = known.mailbox.opened().and_then(|o| o.uid_next);
+                let next = known.mailbox.listed().and_then(|listed| listed.uid_next);
                 if next.is_some_and(|next| u64::from(uid.get()) < next) {
                     return Err(Error::NotFound);
                 }
@@ -472,25 +311,29 @@ impl Index {
             self.reopen(opened)?;
         }
         let take = |rows: Vec<Data>| {
-            let summary = rows.into_iter().find_map(|row| match row {
-                Data::Fetch(row) => summarize(*row).filter(|s| s.uid == uid),
+            let event = rows.into_iter().find_map(|row| match row {
+                Data::Fetch(row) => message_event(*row).filter(|(told, _)| *told == uid),
                 _ => None,
             });
-            self.apply(summary.map(Box::new).map(Event::Message));
+            self.apply(event.map(|(_, event)| event));
             self.get(uid).ok_or(Error::NotFound)
         };
         if let Some(answers) = early
-            && let Ok((rows, _)) = Client::collect(answers).await
+            && let Ok((rows, done)) = Client::collect(answers).await
         {
-            return take(rows);
+            return take(without_gone(rows, done.code.as_ref()));
         }
-        let run = || client.run(self.target(), command.clone(), Class::Small, ROW_MAX * 2);
-        let found = take(run().await?.0);
+        let (rows, done) = client.run(self.target(), command.clone(), Class::Small, ROW_MAX * 2).await?;
+        let found = take(without_gone(rows, done.code.as_ref()));
         let is_new = |next: Option<u64>| next.is_none_or(|next| u64::from(uid.get()) >= next);
-        if found.is_ok() || !is_new(self.lock().mailbox.opened().and_then(|o| o.uid_next)) {
+        if found.is_ok() || !is_new(self.lock().mailbox.listed().and_then(|listed| listed.uid_next)) {
             return found;
         }
         // A connection that has not heard of a new message knows nothing of it: it hears by SELECT.
-        if is_new(self.look(client).await?.uid_next) { found } else { take(run().await?.0) }
+        let plan = |opened: &Opened| {
+            self.check(*opened)?;
+            Ok((!is_new(opened.uid_next)).then(|| (command.clone(), ROW_MAX * 2)))
+        };
+        take(self.open_and_ask(client, plan).await?.1)
     }
 }

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::warn;
 
 use super::content::Content;
+use super::fetch::fetch;
 use super::object::{Length, Locator, Object};
 use crate::error::{Error, Result};
-use crate::imap::{Class, Client, Command, FetchItem};
+use crate::imap::response::FetchRow;
+use crate::imap::{Class, Client, FetchItem};
 use crate::mail::envelope::Summary;
 use crate::mail::mime::{self, Parsed};
 use crate::mail::part::{Body, Encoding, Part};
 use crate::mail::section::{Section, Text};
-use crate::mail::uid::UidSet;
 use crate::mail::walk::Wants;
 use crate::tree::entries::{self, Entries, EntryInfo};
 use crate::tree::node::{EntryId, MailboxId};
@@ -112,15 +113,9 @@ impl Message {
         summary: Arc<Summary>,
     ) -> Result<Arc<Self>> {
         let locator = &whole.locator;
-        let uids = UidSet::range(locator.uid.get(), locator.uid.get());
         let items = vec![FetchItem::BodyStructure, FetchItem::Size];
-        let command = Command::Fetch { uids, items, changed_since: None };
-        let (rows, _) = client.run(locator.target(), command, Class::Small, STRUCTURE_MAX).await?;
-        let mut rows: Vec<_> = rows.into_iter().filter_map(|row| locator.pick(row)).collect();
-        // No row, or another message's size: it is gone.
-        if rows.is_empty() || !rows.iter().all(|row| locator.is_same(row)) {
-            return Err(Error::Stale);
-        }
+        let is_answer = |rows: &[FetchRow]| !rows.is_empty();
+        let mut rows = fetch(client, locator, items, STRUCTURE_MAX, Class::Small, is_answer).await?;
         let root = rows.iter_mut().find_map(|row| row.structure.take());
         match root.and_then(|root| Self::told(mailbox, Arc::clone(&whole), Arc::clone(&summary), root)) {
             Some(message) => Ok(Arc::new(message)),

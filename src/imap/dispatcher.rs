@@ -78,6 +78,14 @@ struct Slot {
     watched: Option<MailboxName>,
 }
 
+/// A connection that is being opened.
+struct Opening {
+    place: Place,
+    /// Nobody waits for it yet.
+    ahead: bool,
+    began: Instant,
+}
+
 /// What a client asks of the dispatcher itself.
 #[derive(Debug)]
 pub enum Order {
@@ -98,9 +106,11 @@ pub struct Dispatcher {
     server: Arc<Server>,
     slots: Vec<Slot>,
     next_id: u64,
-    /// The places that connections are being opened for, one for each place; true when that is ahead of need.
-    opening: Vec<(Place, bool)>,
-    /// Jobs that wait for them.
+    /// The connections that are being opened, one for each place.
+    opening: Vec<Opening>,
+    /// When a connection was lost last.
+    lost: Option<Instant>,
+    /// Jobs that wait for one that is being opened.
     waiting: VecDeque<Job>,
     /// How many connections the server bears, and until when that is believed.
     bearable: Option<(usize, Instant)>,
@@ -132,6 +142,7 @@ impl Dispatcher {
             slots: Vec::new(),
             next_id: 0,
             opening: Vec::new(),
+            lost: None,
             waiting: VecDeque::new(),
             bearable: None,
             away: None,
@@ -190,6 +201,13 @@ impl Dispatcher {
     /// Gives a job to a connection, or lets it wait for one, or fails it.
     fn dispatch(&mut self, job: Job) {
         self.look_at_clocks();
+        if let Some(on) = job.request.on {
+            match self.slots.iter().position(|slot| slot.id == on) {
+                Some(at) => self.give(at, job),
+                None => job.finish(Err(Error::offline("the connection that was asked is gone"))),
+            }
+            return;
+        }
         let most = self.most();
         let wanted = match job.request.class {
             Class::Bulk if most > 1 => Place::Bulk,
@@ -270,7 +288,7 @@ impl Dispatcher {
         }
         let slot = &mut self.slots[at];
         let bulk = job.request.class == Class::Bulk;
-        job.load = Some(Load::new(if bulk { &slot.bulk } else { &slot.small }));
+        (job.load, job.connection) = (Some(Load::new(if bulk { &slot.bulk } else { &slot.small })), slot.id);
         if let Some(name) = job.mailbox() {
             slot.mailbox = Some(name.clone());
         }
@@ -313,7 +331,7 @@ impl Dispatcher {
     /// May a connection be opened for this place? Of a server that may be away one attempt is enough.
     fn has_room(&mut self, place: Place) -> bool {
         let most = self.most();
-        let is_opening = self.opening.iter().any(|(opening, _)| *opening == place || self.slots.is_empty());
+        let is_opening = self.opening.iter().any(|opening| opening.place == place || self.slots.is_empty());
         !is_opening && self.slots.len() + self.opening.len() < most && self.is_reachable()
     }
 
@@ -326,7 +344,7 @@ impl Dispatcher {
     }
 
     fn begin_opening(&mut self, place: Place, ahead: bool) {
-        self.opening.push((place, ahead));
+        self.opening.push(Opening { place, ahead, began: Instant::now() });
         let (options, counters) = (Arc::clone(&self.options), Arc::clone(&self.counters));
         let (server, opened) = (Arc::clone(&self.server), self.opened.0.clone());
         tokio::spawn(async move {
@@ -338,8 +356,11 @@ impl Dispatcher {
     }
 
     fn opened(&mut self, place: Place, opened: Opened) {
-        let at = self.opening.iter().position(|(opening, _)| *opening == place);
-        let ahead = at.is_some_and(|at| self.opening.swap_remove(at).1);
+        let at = self.opening.iter().position(|opening| opening.place == place);
+        let opening = at.map(|at| self.opening.swap_remove(at));
+        let ahead = opening.as_ref().is_some_and(|opening| opening.ahead);
+        // When the network goes, what is being opened goes with the rest.
+        let early = opening.is_some_and(|opening| self.lost.is_some_and(|lost| opening.began <= lost));
         if let Err(error) = &opened {
             self.counters.failed(error);
         }
@@ -349,7 +370,9 @@ impl Dispatcher {
                 self.add(place, wire, &server);
             }
             // It was begun before the others were lost: whether the server is away, the next attempt tells.
-            Err(error) if self.slots.is_empty() && ahead => tracing::info!(%error, "no connection ahead of need"),
+            Err(error) if self.slots.is_empty() && (ahead || early && matches!(error, Error::Offline(_))) => {
+                tracing::info!(%error, "no connection, which was begun before the others were lost");
+            }
             Err(error) if self.slots.is_empty() => self.fall_back(error),
             Err(error) => {
                 let most = self.slots.len() + self.opening.len();
@@ -411,6 +434,9 @@ impl Dispatcher {
     /// A connection is gone. What may be sent again is, on another one.
     fn ended(&mut self, id: u64, end: End) {
         let since = self.slots.iter().find(|s| s.id == id).map(|s| s.since);
+        if end.error.is_some() {
+            self.lost = Some(Instant::now());
+        }
         self.watch_lost(id, end.error.as_ref());
         self.slots.retain(|s| s.id != id);
         // One that nobody asked anything, being made ready, says nothing of the server.
@@ -441,7 +467,7 @@ impl Dispatcher {
             if first < now && since.is_none_or(|since| since < first) {
                 job.attempts = job.attempts.saturating_sub(1);
             }
-            if job.attempts >= MAX_ATTEMPTS {
+            if job.attempts >= MAX_ATTEMPTS || job.request.on.is_some() {
                 job.finish(Err(if error.is_connection_lost() {
                     error.clone()
                 } else {

@@ -38,6 +38,8 @@ pub struct Job {
     pub probe: bool,
     /// Counted on the connection that it was given to.
     pub load: Option<Load>,
+    /// That connection.
+    pub connection: u64,
 }
 
 /// One unit of load on a connection, for as long as it lives.
@@ -61,14 +63,24 @@ impl Drop for Load {
 impl Job {
     /// A request that has not been sent yet.
     pub fn new(request: Request) -> Self {
-        Self { request, attempts: 0, lost: None, doubtful: false, leave: None, watch: None, probe: false, load: None }
+        Self {
+            request,
+            attempts: 0,
+            lost: None,
+            doubtful: false,
+            leave: None,
+            watch: None,
+            probe: false,
+            load: None,
+            connection: 0,
+        }
     }
 
     /// A NOOP that nobody waits for.
     pub fn noop() -> Self {
         let (answers, _) = mpsc::unbounded_channel();
         let (target, command, class) = (Target::Account, Command::Noop, Class::Small);
-        Self::new(Request { target, command, class, limit: 1 << 20, parts: false, answers })
+        Self::new(Request { target, command, class, limit: 1 << 20, parts: false, on: None, answers })
     }
 
     /// The same, and a connection that has this mailbox selected, or one below it, leaves it first.
@@ -126,7 +138,12 @@ impl Job {
             Err(Error::Offline(why) | Error::TimedOut(why) | Error::Auth(why)) if self.doubtful => {
                 Err(Error::Uncertain(why))
             }
-            result => result,
+            mut result => {
+                if let Ok(Done { selected: Some(selected), .. }) = &mut result {
+                    selected.connection = self.connection;
+                }
+                result
+            }
         };
         let _ = self.request.answers.send(Answer::Done(result));
     }
@@ -346,7 +363,10 @@ impl Flight {
     /// when a literal of the row was thrown away for its size.
     pub fn claim(&mut self, uid: Uid, row: &mut FetchRow, octets: u64, oversize: bool) -> bool {
         let Command::Fetch { uids, items, .. } = &self.job.request.command else { return false };
-        if !uids.contains(uid) {
+        // News may come before the answer: taken for a part of it, it would be lost to who keeps flags, and the flags of the
+        // answer to who asked.
+        let is_more = |item: &FetchItem| !matches!(item, FetchItem::Flags | FetchItem::ModSeq);
+        if !uids.contains(uid) || is_flags_alone(row) && items.iter().any(is_more) {
             return false;
         }
         let before = self.answered.get(&uid).copied().unwrap_or(0);
@@ -398,6 +418,14 @@ fn join_pairs(old: (&UidSet, &UidSet), new: (&UidSet, &UidSet)) -> Option<(UidSe
         (last < first).then_some(joined)
     };
     Some((join(old.0, new.0)?, join(old.1, new.1)?))
+}
+
+/// Does a row tell of nothing but flags?
+fn is_flags_alone(row: &FetchRow) -> bool {
+    let is_message = row.size.is_some() || row.envelope.is_some() || row.internal_date.is_some();
+    let is_content = row.structure.is_some() || row.odd_structure || !row.bodies.is_empty();
+    let has_id = row.email_id.is_some() || row.thread_id.is_some();
+    row.flags.is_some() && !is_message && !is_content && !has_id
 }
 
 /// Moves one item from `row` to `mine`, if the row answers it.

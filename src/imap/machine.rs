@@ -192,7 +192,7 @@ impl Machine {
             }
             if let (Some(name), None) = (job.mailbox(), &self.selecting) {
                 let here = self.selected.as_ref().filter(|(n, _)| n == name);
-                let Some((_, selected)) = here.filter(|_| *command != Command::Select) else {
+                let Some((_, selected)) = here.filter(|_| !command.is_select()) else {
                     if self.flights.is_empty() {
                         self.select(name.clone());
                         continue;

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::dispatcher::{Dispatcher, Order};
 use super::options::Options;
 use super::request::{Answer, Class, Command, Done, Request, Target};
-use super::response::Data;
+use super::response::{Data, Selected};
 use super::server::{Event, Login, Server, Stats, Watching};
 use super::setup;
 use super::transport::Counters;
@@ -24,6 +24,8 @@ pub struct Client {
     login: Login,
     counters: Arc<Counters>,
     orders: Option<mpsc::UnboundedSender<Order>>,
+    /// The only connection that is asked.
+    on: Option<u64>,
 }
 
 impl Client {
@@ -40,12 +42,19 @@ impl Client {
         let (orders, received) = mpsc::unbounded_channel();
         let dispatcher = Dispatcher::new(options, events, Arc::clone(&counters), Arc::clone(&server), wire);
         tokio::spawn(dispatcher.run(receiver, received));
-        Ok(Self { requests, server, login, counters, orders: Some(orders) })
+        Ok(Self { requests, server, login, counters, orders: Some(orders), on: None })
     }
 
     /// A client whose requests go to `requests`: for model servers and recorders.
     pub fn from_channel(requests: mpsc::UnboundedSender<Request>, server: Server) -> Self {
-        Self { requests, server: Arc::new(server), login: Login::default(), counters: Arc::default(), orders: None }
+        let (server, login, counters) = (Arc::new(server), Login::default(), Arc::default());
+        Self { requests, server, login, counters, orders: None, on: None }
+    }
+
+    /// The same client, for questions about what SELECT has just told: they go to the connection that told it. Another
+    /// one may not have heard of it, nor hear of it in time. `Offline` when that connection is gone.
+    pub fn on(&self, selected: &Selected) -> Self {
+        Self { on: Some(selected.connection).filter(|connection| *connection > 0), ..self.clone() }
     }
 
     /// What the server is.
@@ -112,7 +121,7 @@ impl Client {
     ) -> mpsc::UnboundedReceiver<Answer> {
         let (answers, receiver) = mpsc::unbounded_channel();
         // A closed channel drops `answers`, and the receiver sees the end without Done.
-        let _ = self.requests.send(Request { target, command, class, limit, parts, answers });
+        let _ = self.requests.send(Request { target, command, class, limit, parts, on: self.on, answers });
         receiver
     }
 

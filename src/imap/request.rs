@@ -251,6 +251,8 @@ pub struct Request {
     pub limit: u64,
     /// The octets of a body may come as they arrive, as [`Answer::Part`].
     pub parts: bool,
+    /// The only connection that may answer; `Offline` when it is gone.
+    pub on: Option<u64>,
     /// Each answer, then one `Answer::Done`. A dropped receiver never stops a command half-way.
     pub answers: mpsc::UnboundedSender<Answer>,
 }

@@ -127,6 +127,8 @@ pub struct Selected {
     pub resynced: bool,
     /// Flags that can be changed for ever; `\*` among them when new keywords can be made.
     pub permanent_flags: Option<Flags>,
+    /// Which connection told it; 0 for a model server.
+    pub connection: u64,
 }
 
 /// What SEARCH or ESEARCH told. For SEARCH `all` holds the numbers.

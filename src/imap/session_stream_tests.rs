@@ -27,7 +27,7 @@ fn stream(harness: &Harness, offset: u64, count: u64, parts: bool) -> mpsc::Unbo
     let items = vec![FetchItem::Size, FetchItem::Body(Section::part(&[1]), Some((offset, count as u32)))];
     let command = Command::Fetch { uids: UidSet::range(2, 2), items, changed_since: None };
     let (target, class, limit) = (mailbox("INBOX", 9), Class::Bulk, count + 4096);
-    harness.jobs.send(Job::new(Request { target, command, class, limit, parts, answers })).unwrap();
+    harness.jobs.send(Job::new(Request { target, command, class, limit, parts, on: None, answers })).unwrap();
     receiver
 }
 

@@ -92,7 +92,7 @@ async fn what_is_not_an_ok_is_an_error() {
         ("* 1 FETCH (UID 2 BODY[1]<10> {500000000}\r\n", "TimedOut"),
         ("* 1 FETCH (UID 2 BODY[1]<10> {2000000}\r\n", "TimedOut"),
         ("", "TimedOut"),
-        ("* 1 FETCH (UID 2 FLAGS ())\r\nclose", "Offline"),
+        ("* 1 FETCH (UID 2 FLAGS () RFC822.SIZE 5)\r\nclose", "Offline"),
     ] {
         let (rows, done) = answered(lines, 1 << 20).await;
         let error = done.unwrap().unwrap_err();
@@ -108,17 +108,32 @@ async fn what_is_not_an_ok_is_an_error() {
     }
 }
 
+/// News of flags that comes before the answer is news, and the answer keeps its own flags.
+#[tokio::test(start_paused = true)]
+async fn flags_that_were_not_asked_for_are_no_part_of_an_answer() {
+    let lines =
+        "* 1 FETCH (UID 2 FLAGS (\\Seen) MODSEQ (8))\r\n* 1 FETCH (UID 2 FLAGS (\\Draft) BODY[1]<10> \"hello\")\r\n";
+    let (rows, done) = answered(&format!("{lines}$ OK done\r\n"), 1 << 20).await;
+    assert!(done.unwrap().is_ok());
+    let flags: Vec<String> = rows
+        .iter()
+        .filter_map(|row| if let Data::Fetch(row) = row { row.flags.as_ref().map(ToString::to_string) } else { None })
+        .collect();
+    assert_eq!((flags, bodies(&rows)), (vec!["\\Draft".to_owned()], vec!["2 hello".to_owned()]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn more_than_the_limit_is_thrown_away() {
     let huge = "x".repeat(300_000);
     for lines in [
         format!("* 1 FETCH (UID 2 BODY[1]<10> {{{}}}\r\n{huge})\r\n$ OK done\r\n", huge.len()),
-        format!("* 1 FETCH (UID 2 FLAGS ({}))\r\n$ OK done\r\n", &huge[..1500]),
+        format!("* 1 FETCH (UID 2 FLAGS ({}) RFC822.SIZE 5)\r\n$ OK done\r\n", &huge[..1500]),
     ] {
         let (rows, done) = answered(&lines, 1000).await;
         assert!(rows.is_empty() && matches!(done, Some(Err(Error::TooBig(_)))), "{done:?}");
     }
-    let flood = "* 1 FETCH (UID 2 FLAGS (\\Seen))\r\n".repeat(1000) + &format!("* X {huge}\r\n").repeat(60);
+    let flood =
+        "* 1 FETCH (UID 2 FLAGS (\\Seen) RFC822.SIZE 5)\r\n".repeat(1000) + &format!("* X {huge}\r\n").repeat(60);
     let (rows, done) = answered(&flood, 1 << 20).await;
     assert!(rows.len() == 1 && matches!(done, Some(Err(Error::Protocol(_)))), "{done:?}");
 }

@@ -112,8 +112,8 @@ impl Harness {
     /// Sends a command to the session.
     pub fn send(&self, target: Target, command: Command, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
         let (answers, receiver) = mpsc::unbounded_channel();
-        let _ =
-            self.jobs.send(Job::new(Request { target, command, class: Class::Small, limit, parts: false, answers }));
+        let (class, parts, on) = (Class::Small, false, None);
+        let _ = self.jobs.send(Job::new(Request { target, command, class, limit, parts, on, answers }));
         receiver
     }
 

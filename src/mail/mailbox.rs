@@ -23,8 +23,11 @@ pub enum Event {
     Present(UidSet),
     /// These messages are gone.
     Gone(UidSet),
-    /// All that the last `Opened` promised has been told: what is known now is the whole mailbox.
-    Complete,
+    /// All that this `Opened` promised has been told: what is known now is the whole mailbox. Another one may have come
+    /// since, of which that is not so.
+    Complete(Opened),
+    /// Messages that we brought here ourselves, as they should be. What the server told of one counts more.
+    Brought(Box<Summary>),
 }
 
 /// What SELECT tells of a mailbox, as far as the state machine cares.
@@ -72,9 +75,8 @@ pub struct Mailbox {
     opened: Option<Opened>,
     /// Invariant: a key equals the `uid` of its summary.
     messages: BTreeMap<Uid, Arc<Summary>>,
-    /// The MODSEQ up to which all flags are known.
-    synced_modseq: Option<u64>,
-    complete: bool,
+    /// What was true when the whole mailbox had been told: all up to its UIDNEXT and HIGHESTMODSEQ is known.
+    synced: Option<Opened>,
 }
 
 impl Mailbox {
@@ -90,7 +92,12 @@ impl Mailbox {
 
     /// Has the whole mailbox been told at least once?
     pub fn is_complete(&self) -> bool {
-        self.complete
+        self.synced.is_some()
+    }
+
+    /// What SELECT told when the whole mailbox was told last.
+    pub fn listed(&self) -> Option<Opened> {
+        self.synced
     }
 
     /// The message, when it is known.
@@ -114,8 +121,8 @@ impl Mailbox {
 
     /// The generation of the mailbox, and the MODSEQ up to which all of it is known, where the server counts them.
     pub fn synced(&self) -> Option<(UidValidity, u64)> {
-        let modseq = self.synced_modseq.filter(|modseq| *modseq > 0 && self.complete)?;
-        Some((self.validity()?, modseq))
+        let synced = self.synced?;
+        Some((synced.validity, synced.highest_modseq.filter(|modseq| *modseq > 0)?))
     }
 
     /// How many are known.
@@ -141,11 +148,15 @@ impl Mailbox {
             Event::Flags(uid, flags, modseq) => self.set_flags(uid, flags, modseq),
             Event::Present(present) => self.retain(|uid| present.contains(uid)),
             Event::Gone(gone) => self.retain(|uid| !gone.contains(uid)),
-            Event::Complete => {
-                self.complete = true;
-                self.synced_modseq = self.opened.and_then(|o| o.highest_modseq);
+            Event::Complete(opened) => {
+                // Of an earlier generation nothing is left that could be complete.
+                if self.validity() == Some(opened.validity) {
+                    self.synced = Some(opened);
+                }
                 Vec::new()
             }
+            Event::Brought(summary) if self.messages.contains_key(&summary.uid) => Vec::new(),
+            Event::Brought(summary) => self.learn(*summary),
         }
     }
 
@@ -201,38 +212,39 @@ impl Mailbox {
     /// CONDSTORE a foreign flag change cannot be seen this way. Without UIDNEXT nothing can: one message may have come and
     /// another gone.
     pub fn is_current(&self, now: &Opened) -> bool {
-        self.complete
-            && now.uid_next.is_some()
-            && self.opened.is_some_and(|o| o.validity == now.validity && o.uid_next == now.uid_next)
+        now.uid_next.is_some()
+            && self.synced.is_some_and(|then| {
+                then.validity == now.validity
+                    && then.uid_next == now.uid_next
+                    && (now.highest_modseq.is_none() || then.highest_modseq == now.highest_modseq)
+            })
             && self.messages.len() as u64 == now.exists
-            && (now.highest_modseq.is_none() || self.synced_modseq == now.highest_modseq)
     }
 
-    /// What to ask after `Opened` was applied, so that afterwards `Complete` may be. With `flags_too` all flags are
+    /// What to ask after this `Opened` was applied, so that afterwards `Complete` may be. With `flags_too` all flags are
     /// asked for where the server cannot tell which changed. `resynced`: what vanished and which flags changed has been
     /// told since, and was applied.
-    pub fn plan_sync(&self, flags_too: bool, resynced: bool) -> Vec<Step> {
-        let Some(opened) = self.opened else { return Vec::new() };
+    pub fn plan_sync(&self, opened: &Opened, flags_too: bool, resynced: bool) -> Vec<Step> {
         if self.messages.is_empty() {
             return if opened.exists > 0 { vec![Step::Messages(1)] } else { Vec::new() };
         }
         let mut steps = Vec::new();
-        if self.complete {
+        if let Some(then) = &self.synced {
             let next = self.last_uid().saturating_add(1);
-            let nothing_new = opened.uid_next == Some(u64::from(next));
-            if !nothing_new {
+            if opened.uid_next != Some(u64::from(next)) {
                 steps.push(Step::Messages(next));
             }
             // What vanished cannot be told from counts alone while new messages may have come as well.
             let is_short = self.messages.len() as u64 != opened.exists;
-            if if resynced { nothing_new && is_short } else { !nothing_new || is_short } {
+            let may_have_gaps = if resynced { steps.is_empty() } else { !self.knows_new(then, opened) };
+            if if resynced { may_have_gaps && is_short } else { may_have_gaps || is_short } {
                 steps.push(Step::Uids);
             }
         } else {
             // Single messages were looked up, or a listing was cut: only the UIDs tell what is missing.
             steps.push(Step::Uids);
         }
-        match (opened.highest_modseq, self.synced_modseq) {
+        match (opened.highest_modseq, self.synced.and_then(|then| then.highest_modseq)) {
             _ if resynced => {}
             (Some(now), Some(then)) if now == then => {}
             (Some(_), Some(then)) if then > 0 => steps.push(Step::FlagsSince(then)),
@@ -240,6 +252,16 @@ impl Mailbox {
             _ => {}
         }
         steps
+    }
+
+    /// Is each message known that may have come between two SELECTs? Those that we brought there ourselves are.
+    fn knows_new(&self, then: &Opened, now: &Opened) -> bool {
+        let (Some(then), Some(now)) = (then.uid_next, now.uid_next) else { return false };
+        let (Ok(first), Ok(end)) = (u32::try_from(then), u32::try_from(now)) else { return false };
+        match (Uid::new(first), Uid::new(end)) {
+            (Some(first), Some(end)) if first <= end => self.messages.range(first..end).count() as u64 == now - then,
+            _ => false,
+        }
     }
 }
 
@@ -270,7 +292,7 @@ mod tests {
         for &uid in messages {
             mailbox.apply(Event::Message(Box::new(summary(uid, "", 1))));
         }
-        mailbox.apply(Event::Complete);
+        mailbox.apply(Event::Complete(o));
         mailbox
     }
 
@@ -287,7 +309,7 @@ mod tests {
         ] {
             let mut mailbox = known.clone();
             mailbox.apply(Event::Opened(now));
-            assert_eq!(mailbox.plan_sync(false, false), want, "{now:?}");
+            assert_eq!(mailbox.plan_sync(&now, false, false), want, "{now:?}");
             assert_eq!(known.is_current(&now), want.is_empty() && now.validity.0 == 1, "{now:?}");
         }
     }

@@ -28,6 +28,16 @@ enum Step {
     Tell(usize),
     /// All messages are said to have vanished.
     Lie,
+    /// We append or bring a message: what is known of its flags may be old.
+    Bring(usize),
+    /// We flag one: the answer, and the same again as news.
+    Mark(usize, usize),
+    /// We remove one.
+    Remove(usize),
+    /// Another task selects the mailbox and asks nothing.
+    Look,
+    /// One message is asked for by its name.
+    Find(usize),
     /// Cut after so many events; another client does this in the middle.
     Sync(Option<usize>, usize),
 }
@@ -89,17 +99,17 @@ impl Server {
     fn change(&mut self, step: &Step) {
         self.modseq += 1;
         match *step {
-            Step::Append => {
+            Step::Append | Step::Bring(_) => {
                 self.messages.insert(self.uid_next, (0, self.modseq));
                 self.uid_next += 1;
             }
-            Step::Expunge(n) => {
+            Step::Expunge(n) | Step::Remove(n) => {
                 let Some(uid) = self.uid(n) else { return };
                 self.messages.remove(&uid);
                 self.vanished.push((uid, self.modseq));
                 self.news.push(Event::Gone(UidSet::range(uid, uid)));
             }
-            Step::Flag(n, flags) => {
+            Step::Flag(n, flags) | Step::Mark(n, flags) => {
                 let Some(uid) = self.uid(n) else { return };
                 self.messages.insert(uid, (flags, self.modseq));
                 self.news.push(self.flags(uid));
@@ -112,7 +122,7 @@ impl Server {
                 self.vanished.clear();
                 self.news.clear();
             }
-            Step::Tell(_) | Step::Lie | Step::Sync(..) => {}
+            Step::Tell(_) | Step::Lie | Step::Sync(..) | Step::Look | Step::Find(_) => {}
         }
     }
 
@@ -147,12 +157,13 @@ impl Server {
     }
 }
 
-/// Brings the mailbox up to date; `between` happens after the SELECT. The changes, `None` when it was cut.
+/// Brings the mailbox up to date; `between` happens after the SELECT, and its connection does not hear of it before the
+/// end. The changes, `None` when it was cut.
 fn sync(
     mailbox: &mut Mailbox,
     server: &mut Server,
     cut: Option<usize>,
-    between: impl FnOnce(&mut Server),
+    between: impl FnOnce(&mut Mailbox, &mut Server),
 ) -> Option<Vec<Change>> {
     let mut left = cut.unwrap_or(usize::MAX);
     let mut changes = Vec::new();
@@ -165,18 +176,19 @@ fn sync(
     };
     let rows = mailbox.synced().and_then(|(validity, modseq)| server.resync(validity.0, modseq));
     let opened = server.opened();
-    between(server);
+    let connection = server.clone();
     apply(mailbox, vec![Event::Opened(opened)])?;
+    between(mailbox, server);
     let resynced = rows.is_some();
     apply(mailbox, rows.unwrap_or_default())?;
-    let steps = mailbox.plan_sync(true, resynced);
+    let steps = mailbox.plan_sync(&opened, true, resynced);
     for step in &steps {
-        apply(mailbox, server.answer(step))?;
+        apply(mailbox, connection.answer(step))?;
     }
     if mailbox.len() as u64 != opened.exists && !steps.contains(&super::Step::Uids) {
-        apply(mailbox, server.answer(&super::Step::Uids))?;
+        apply(mailbox, connection.answer(&super::Step::Uids))?;
     }
-    apply(mailbox, vec![Event::Complete])?;
+    apply(mailbox, vec![Event::Complete(opened)])?;
     Some(changes)
 }
 
@@ -188,9 +200,40 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Renumber),
         4 => (0usize..9).prop_map(Step::Tell),
         1 => Just(Step::Lie),
-        5 => (prop::option::of(0usize..12), 0usize..4).prop_map(|(cut, n)| Step::Sync(cut, n)),
+        3 => (0usize..3).prop_map(Step::Bring),
+        3 => (0usize..9, 0usize..3).prop_map(|(n, flags)| Step::Mark(n, flags)),
+        3 => (0usize..9).prop_map(Step::Remove),
+        2 => Just(Step::Look),
+        2 => (0usize..9).prop_map(Step::Find),
+        5 => (prop::option::of(0usize..12), 0usize..9).prop_map(|(cut, n)| Step::Sync(cut, n)),
     ];
     prop::collection::vec(step, 0..60)
+}
+
+/// Carries out everything but a sync.
+fn take(mailbox: &mut Mailbox, server: &mut Server, step: &Step) {
+    server.change(step);
+    // Nobody has something to say about another generation than the one that is known.
+    let is_known = mailbox.validity().is_some_and(|known| known.0 == server.validity);
+    match *step {
+        Step::Tell(n) if !server.news.is_empty() => {
+            let event = server.news.remove(n % server.news.len());
+            if is_known {
+                mailbox.apply(event);
+            }
+        }
+        Step::Lie => drop(mailbox.apply(Event::Gone(UidSet::range(1, u32::MAX)))),
+        Step::Look => drop(mailbox.apply(Event::Opened(server.opened()))),
+        Step::Bring(flags) if is_known => {
+            let Some(uid) = Uid::new(server.uid_next - 1) else { return };
+            let flags = Flags::from_wire([FLAGS[flags].as_bytes()]);
+            mailbox.apply(Event::Brought(Box::new(Summary::new(uid, 0, 1, flags, 0, &Envelope::default()))));
+        }
+        Step::Find(n) if is_known => drop(server.uid(n).map(|uid| mailbox.apply(server.message(uid)))),
+        // What was told last was our own.
+        Step::Mark(..) | Step::Remove(_) if is_known => drop(server.news.last().cloned().map(|e| mailbox.apply(e))),
+        _ => {}
+    }
 }
 
 proptest! {
@@ -201,28 +244,30 @@ proptest! {
     ) {
         let (mut server, mut mailbox) = (Server::new(kind), Mailbox::default());
         for step in &steps {
-            match step {
-                Step::Tell(n) if !server.news.is_empty() => {
-                    let event = server.news.remove(n % server.news.len());
-                    // Of a generation that is not known yet nothing is told.
-                    if mailbox.validity().is_some_and(|known| known.0 == server.validity) {
-                        mailbox.apply(event);
-                    }
-                }
-                Step::Lie => drop(mailbox.apply(Event::Gone(UidSet::range(1, u32::MAX)))),
-                Step::Sync(cut, n) => {
-                    let between = [Step::Tell(0), Step::Append, Step::Expunge(1), Step::Flag(0, 1)][*n].clone();
-                    sync(&mut mailbox, &mut server, *cut, |server| server.change(&between));
-                }
-                step => server.change(step),
+            let Step::Sync(cut, n) = step else {
+                take(&mut mailbox, &mut server, step);
+                continue;
+            };
+            let between = [
+                Step::Tell(0), Step::Append, Step::Expunge(1), Step::Flag(0, 1), Step::Bring(1), Step::Mark(0, 2),
+                Step::Remove(0), Step::Look, Step::Find(1),
+            ];
+            let done = sync(&mut mailbox, &mut server, *cut, |mailbox, server| {
+                // What is there already is told in one go with the change.
+                take(mailbox, server, &between[*n]);
+            });
+            // What seems to be current is what the server has, but for flags where it does not count changes.
+            if done.is_some() && mailbox.is_current(&server.opened()) {
+                let known: Vec<u32> = mailbox.messages().map(|m| m.uid.get()).collect();
+                prop_assert_eq!(known, server.messages.keys().copied().collect::<Vec<_>>());
             }
         }
-        sync(&mut mailbox, &mut server, None, |_| ());
+        sync(&mut mailbox, &mut server, None, |_, _| ());
         let known: BTreeMap<u32, String> = mailbox.messages().map(|m| (m.uid.get(), m.flags.to_string())).collect();
         let there = server.messages.iter();
         let there: BTreeMap<u32, String> = there.map(|(uid, (flags, _))| (*uid, FLAGS[*flags].to_owned())).collect();
         prop_assert_eq!(known, there);
         prop_assert!(mailbox.is_current(&server.opened()));
-        prop_assert_eq!(sync(&mut mailbox, &mut server, None, |_| ()), Some(vec![]));
+        prop_assert_eq!(sync(&mut mailbox, &mut server, None, |_, _| ()), Some(vec![]));
     }
 }

@@ -8,6 +8,7 @@ pub mod corpus;
 pub mod faults;
 pub mod imap;
 pub mod judge;
+pub mod load;
 pub mod mount;
 pub mod proxy;
 pub mod server;

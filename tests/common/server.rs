@@ -21,7 +21,7 @@ pub enum Security {
 
 /// A running server. Dropping it stops it and removes its state.
 pub struct Server {
-    /// `dovecot`, `cyrus` or `courier`.
+    /// `dovecot`, `cyrus`, `courier` or `mailutils`.
     pub name: &'static str,
     /// State, configuration, `env` and `log`; removed when the server is stopped.
     pub dir: PathBuf,
@@ -52,6 +52,12 @@ impl Server {
     pub fn courier() -> &'static Server {
         static SERVER: OnceLock<Server> = OnceLock::new();
         SERVER.get_or_init(|| Server::start("courier", &[]))
+    }
+
+    /// The GNU mailutils that all tests of this binary share.
+    pub fn mailutils() -> &'static Server {
+        static SERVER: OnceLock<Server> = OnceLock::new();
+        SERVER.get_or_init(|| Server::start("mailutils", &[]))
     }
 
     /// Starts a server of one's own; `options` are the variables that the head of `scripts/servers/NAME` lists.
@@ -90,7 +96,7 @@ impl Server {
     /// An account that no other test of this binary has: empty but for the server's standard mailboxes.
     pub fn account(&self) -> Account {
         let number = self.accounts.fetch_add(1, Ordering::Relaxed);
-        // Cyrus and Courier need to know their users beforehand.
+        // The others need to know their users beforehand.
         assert!(number <= 40 || self.name == "dovecot", "{} has 40 accounts", self.name);
         self.user(&format!("u{number}"), "wonderland")
     }
@@ -188,7 +194,7 @@ impl Account {
     /// A mailbox name as this server spells it on the wire: `a/b` is `INBOX.a.b` on Cyrus and Courier.
     pub fn wire_name(&self, path: &str) -> String {
         match self.server {
-            "dovecot" => path.to_owned(),
+            "dovecot" | "mailutils" => path.to_owned(),
             _ if path == "INBOX" => path.to_owned(),
             _ => format!("INBOX.{}", path.replace('/', ".")),
         }
@@ -197,7 +203,7 @@ impl Account {
     /// Where that mailbox is in a mount: `INBOX/a/b` on Cyrus and Courier.
     pub fn path_name(&self, path: &str) -> String {
         match self.server {
-            "dovecot" => path.to_owned(),
+            "dovecot" | "mailutils" => path.to_owned(),
             _ if path == "INBOX" => path.to_owned(),
             _ => format!("INBOX/{path}"),
         }

@@ -55,7 +55,7 @@ impl Index {
 
     /// Is it the mailbox it was? What SELECT told besides is left to [`Index::sync`], which compares it with what it
     /// knows, unless nothing is known yet.
-    fn check(&self, opened: Opened) -> Result<()> {
+    pub(super) fn check(&self, opened: Opened) -> Result<()> {
         if self.validity() == Some(opened.validity) { Ok(()) } else { self.reopen(opened) }
     }
 

@@ -1,9 +1,9 @@
 //! How a mailbox is asked whether it changed: STATUS, SELECT, and SELECT with the MODSEQ that is known.
 
-use super::rows::{opened_by_select, opened_by_status};
-use super::{Answers, FLAGS_INTERVAL, Index, MESSAGES_MAX, ROW_MAX};
+use super::rows::{opened_by_select, opened_by_status, without_gone};
+use super::{Answers, Index, MESSAGES_MAX, ROW_MAX};
 use crate::error::{Error, Result};
-use crate::imap::response::Data;
+use crate::imap::response::{Data, Selected};
 use crate::imap::{Class, Client, Command, Target};
 use crate::mail::mailbox::{Event, Opened};
 use crate::mail::uid::{UidSet, UidValidity};
@@ -26,8 +26,7 @@ impl Index {
     /// Is what the server just told what is known already?
     pub fn is_as_told(&self, now: &Opened) -> bool {
         let known = self.lock();
-        let flags_due = known.flags_checked.is_none_or(|at| at.elapsed() > FLAGS_INTERVAL);
-        known.mailbox.is_current(now) && (now.highest_modseq.is_some() || !flags_due)
+        known.mailbox.is_current(now) && (now.highest_modseq.is_some() || !known.are_flags_due())
     }
 
     /// SELECTs it, for what is true now.
@@ -36,8 +35,29 @@ impl Index {
         client.send(target, Command::Select, Class::Small, ROW_MAX)
     }
 
+    /// The same, and waits for it.
     pub(super) async fn open(&self, client: &Client) -> Result<Opened> {
         self.opened(self.send_select(client)).await
+    }
+
+    /// What is true now, and the answer to the question that makes worth asking; on one connection, as another may not
+    /// have heard of it. When that is lost in between, both are asked once more.
+    pub(super) async fn open_and_ask(
+        &self,
+        client: &Client,
+        plan: impl Fn(&Opened) -> Result<Option<(Command, u64)>> + Send,
+    ) -> Result<(Opened, Vec<Data>)> {
+        let mut again = true;
+        loop {
+            let (_, opened, selected) = self.opened_with(self.send_select(client)).await?;
+            let Some((command, limit)) = plan(&opened)? else { return Ok((opened, Vec::new())) };
+            let target = Target::Mailbox { name: self.name.get(), validity: None };
+            match client.on(&selected).run(target, command, Class::Small, limit).await {
+                Ok((rows, done)) => return Ok((opened, without_gone(rows, done.code.as_ref()))),
+                Err(Error::Offline(_)) if again => again = false,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// SELECT with the question what changed since it was last up to date (QRESYNC, RFC 7162), where that can be asked.
@@ -62,8 +82,8 @@ impl Index {
         self.opened_with(answers).await.map(|(_, opened, _)| opened)
     }
 
-    /// The same, with what changed, and whether that is all.
-    pub(super) async fn opened_with(&self, answers: Answers) -> Result<(Vec<Data>, Opened, bool)> {
+    /// The same, with what changed, and all that SELECT told.
+    pub(super) async fn opened_with(&self, answers: Answers) -> Result<(Vec<Data>, Opened, Selected)> {
         let (rows, done) = Client::collect(answers).await?;
         let selected = done.selected.ok_or_else(|| Error::protocol("SELECT told nothing"))?;
         let opened = opened_by_select(&selected);
@@ -71,7 +91,7 @@ impl Index {
         if opened.exists > MESSAGES_MAX {
             return Err(Error::TooBig(format!("{} messages in one mailbox", opened.exists).into()));
         }
-        Ok((rows, opened, selected.resynced && opened.highest_modseq.is_some()))
+        Ok((rows, opened, selected))
     }
 
     /// May a question be sent right behind the first SELECT, before its answer? That saves a round trip.

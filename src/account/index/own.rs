@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::rows::without_gone;
 use super::{Index, Known, ROW_MAX, summarize, summary_items};
 use crate::error::{Error, Result};
 use crate::imap::response::{Code, Data, Selected};
 use crate::imap::{Class, Client, Command, FetchItem, Target};
 use crate::mail::envelope::Summary;
 use crate::mail::flag::Flags;
-use crate::mail::mailbox::{Change, Event};
+use crate::mail::mailbox::{Change, Event, Opened};
 use crate::mail::uid::{Uid, UidSet, UidValidity};
 
 /// For how long a UIDNEXT is good enough to look for what arrived since: what others put there in the meantime is
@@ -172,50 +173,41 @@ impl Index {
 
     /// UIDNEXT as SELECT tells it; where it does not, one above the highest UID.
     async fn next_by_select(&self, client: &Client) -> Result<u32> {
-        let opened = self.open(client).await?;
-        if let Some(next) = opened.uid_next.and_then(|next| u32::try_from(next).ok()) {
-            return Ok(next);
-        }
-        let target = Target::Mailbox { name: self.name.get(), validity: None };
-        let limit = opened.exists.saturating_mul(16).saturating_add(ANSWER_MAX);
-        let (rows, _) = client.run(target, Command::SearchAll, Class::Small, limit).await?;
+        let next = |opened: &Opened| opened.uid_next.and_then(|next| u32::try_from(next).ok());
+        let plan = |opened: &Opened| {
+            let limit = opened.exists.saturating_mul(16).saturating_add(ANSWER_MAX);
+            Ok(next(opened).is_none().then_some((Command::SearchAll, limit)))
+        };
+        let (opened, rows) = self.open_and_ask(client, plan).await?;
         let last = rows.iter().filter_map(|row| match row {
             Data::Search(result) => result.all.ranges().last().map(|range| range.1),
             _ => None,
         });
-        Ok(last.max().unwrap_or(0).saturating_add(1))
+        Ok(next(&opened).unwrap_or_else(|| last.max().unwrap_or(0).saturating_add(1)))
     }
 
     /// Which messages have come since UIDNEXT was `next`; asks for the newest state first.
     pub async fn arrived_since(&self, client: &Client, next: u32) -> Result<Vec<Summary>> {
-        let now = self.next_by_select(client).await?;
-        if now <= next {
-            return Ok(Vec::new());
-        }
-        self.fetch_summaries_once(client, &UidSet::range(next, now - 1)).await
+        let since = |opened: &Opened| {
+            let end = opened.uid_next.and_then(|end| u32::try_from(end).ok()).unwrap_or(u32::MAX);
+            (end > next).then(|| UidSet::range(next, end - 1))
+        };
+        let plan = |opened: &Opened| Ok(since(opened).map(|uids| fetch(client, &uids)));
+        let (opened, rows) = self.open_and_ask(client, plan).await?;
+        Ok(since(&opened).map(|uids| summaries(rows, &uids)).unwrap_or_default())
     }
 
     /// All that is kept of these messages, which are new: a connection that has not heard of them yet hears by a look.
     pub async fn fetch_summaries(&self, client: &Client, uids: &UidSet) -> Result<Vec<Summary>> {
-        let found = self.fetch_summaries_once(client, uids).await?;
+        let target = Target::Mailbox { name: self.name.get(), validity: None };
+        let (command, limit) = fetch(client, uids);
+        let (rows, done) = client.run(target, command, Class::Small, limit).await?;
+        let found = summaries(without_gone(rows, done.code.as_ref()), uids);
         if found.len() as u64 >= uids.len() {
             return Ok(found);
         }
-        self.open(client).await?;
-        self.fetch_summaries_once(client, uids).await
-    }
-
-    async fn fetch_summaries_once(&self, client: &Client, uids: &UidSet) -> Result<Vec<Summary>> {
-        let command = Command::Fetch { uids: uids.clone(), items: summary_items(client), changed_since: None };
-        let limit = uids.len().min(u64::from(u32::MAX) >> 8).saturating_mul(ROW_MAX).saturating_add(ANSWER_MAX);
-        let target = Target::Mailbox { name: self.name.get(), validity: None };
-        let (rows, _) = client.run(target, command, Class::Small, limit).await?;
-        let row = |row| if let Data::Fetch(row) = row { summarize(*row) } else { None };
-        // A row of flags alone is no summary; GNU mailutils tells of its last message when one is not there.
-        let mut found: Vec<Summary> = rows.into_iter().filter_map(row).filter(|m| uids.contains(m.uid)).collect();
-        found.sort_by_key(|message| message.uid);
-        found.dedup_by_key(|message| message.uid);
-        Ok(found)
+        let (_, rows) = self.open_and_ask(client, |_| Ok(Some(fetch(client, uids)))).await?;
+        Ok(summaries(rows, uids))
     }
 
     /// Which of these messages are there now.
@@ -223,12 +215,12 @@ impl Index {
         if uids.is_empty() {
             return Ok(UidSet::new());
         }
-        // The newest state first: a connection may not have heard yet what another did.
-        let opened = self.open(client).await?;
-        self.reopen(opened)?;
-        let command = Command::Search { uids: uids.clone(), message_id: None };
         let limit = uids.len().saturating_mul(16).saturating_add(ANSWER_MAX);
-        let (rows, _) = client.run(self.target(), command, Class::Small, limit).await?;
+        let plan = |opened: &Opened| {
+            self.reopen(*opened)?;
+            Ok(Some((Command::Search { uids: uids.clone(), message_id: None }, limit)))
+        };
+        let (_, rows) = self.open_and_ask(client, plan).await?;
         let mut present = UidSet::new();
         let mut told = false;
         for row in rows {
@@ -301,8 +293,24 @@ impl Index {
             known.news += 1;
             messages.iter().for_each(|message| known.brought.insert(message.uid));
         }
-        self.apply(messages.into_iter().map(Box::new).map(Event::Message));
+        self.apply(messages.into_iter().map(Box::new).map(Event::Brought));
     }
+}
+
+/// The question for all that is kept of these messages, and how long its answer may be.
+fn fetch(client: &Client, uids: &UidSet) -> (Command, u64) {
+    let command = Command::Fetch { uids: uids.clone(), items: summary_items(client), changed_since: None };
+    (command, uids.len().min(u64::from(u32::MAX) >> 8).saturating_mul(ROW_MAX).saturating_add(ANSWER_MAX))
+}
+
+/// Its answer, ascending. A row of flags alone is no summary; GNU mailutils tells of its last message when one is not
+/// there.
+fn summaries(rows: Vec<Data>, uids: &UidSet) -> Vec<Summary> {
+    let row = |row| if let Data::Fetch(row) = row { summarize(*row) } else { None };
+    let mut found: Vec<Summary> = rows.into_iter().filter_map(row).filter(|m| uids.contains(m.uid)).collect();
+    found.sort_by_key(|message| message.uid);
+    found.dedup_by_key(|message| message.uid);
+    found
 }
 
 /// What a COPYUID says of these UIDs: (UIDVALIDITY there, pairs of old and new). RFC 4315 section 3: the n-th became the

@@ -1,12 +1,12 @@
 //! What is asked of each message, and what the answers tell, as the state machine wants it.
 
-use tracing::warn;
+use tracing::info;
 
-use crate::imap::response::{Data, FetchRow, Selected, StatusItems};
+use crate::imap::response::{Code, Data, FetchRow, Selected, StatusItems};
 use crate::imap::{Client, FetchItem};
 use crate::mail::envelope::Summary;
 use crate::mail::mailbox::{Event, Opened};
-use crate::mail::uid::UidValidity;
+use crate::mail::uid::{Uid, UidValidity};
 
 /// What is asked for of each message, once: it never changes, but for the flags.
 pub fn summary_items(client: &Client) -> Vec<FetchItem> {
@@ -24,7 +24,8 @@ pub fn summary_items(client: &Client) -> Vec<FetchItem> {
 pub fn summarize(row: FetchRow) -> Option<Summary> {
     let (Some(uid), Some(size)) = (row.uid, row.size) else {
         if row.envelope.is_some() {
-            warn!(uid = ?row.uid, "a message without UID or size is left out");
+            // So Dovecot tells of one that goes at this moment.
+            info!(uid = ?row.uid, "a message without UID or size is left out");
         }
         return None;
     };
@@ -40,6 +41,25 @@ pub fn summarize(row: FetchRow) -> Option<Summary> {
     summary.email_id = text(row.email_id);
     summary.thread_id = text(row.thread_id);
     Some(summary)
+}
+
+/// Does a row lack something of what is asked of each message?
+pub fn is_unfinished(row: &FetchRow) -> bool {
+    row.size.is_none() || row.internal_date.is_none() || row.envelope.is_none()
+}
+
+/// The answer to [`summary_items`] without what it tells of messages that went meanwhile: Dovecot gives what it still
+/// has of them, and says with the end of the answer (RFC 5530) that there were such.
+pub fn without_gone(rows: Vec<Data>, code: Option<&Code>) -> Vec<Data> {
+    let is_gone = |row: &Data| matches!(row, Data::Fetch(row) if is_unfinished(row));
+    rows.into_iter().filter(|row| code != Some(&Code::ExpungeIssued) || !is_gone(row)).collect()
+}
+
+/// The message of a row, as an event: see [`summarize`]. A row without flags says nothing of those that are known.
+pub fn message_event(row: FetchRow) -> Option<(Uid, Event)> {
+    let tells_flags = row.flags.is_some();
+    let summary = Box::new(summarize(row)?);
+    Some((summary.uid, if tells_flags { Event::Message(summary) } else { Event::Brought(summary) }))
 }
 
 /// A row that tells flags, as an event.
@@ -79,4 +99,32 @@ pub fn opened_by_status(status: StatusItems) -> Option<Opened> {
         exists: status.messages?,
         highest_modseq: status.highest_modseq.filter(|n| *n > 0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::envelope::Envelope;
+    use crate::mail::uid::Uid;
+
+    #[test]
+    fn what_is_left_of_a_message_that_went_is_no_message() {
+        let whole = FetchRow {
+            uid: Uid::new(7),
+            size: Some(1),
+            internal_date: Some(0),
+            envelope: Some(Envelope::default()),
+            ..FetchRow::default()
+        };
+        let rest = FetchRow { envelope: None, internal_date: None, ..whole.clone() };
+        for (row, code, want) in [
+            (&whole, Some(Code::ExpungeIssued), 1),
+            (&rest, Some(Code::ExpungeIssued), 0),
+            // A server that never tells more: its mail is shown as far as it is known.
+            (&rest, None, 1),
+        ] {
+            let rows = vec![Data::Fetch(Box::new(row.clone()))];
+            assert_eq!(without_gone(rows, code.as_ref()).len(), want, "{row:?} {code:?}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The messages of one mailbox, kept in step with the server: asks what may have changed, applies what it hears.
 
 mod found;
+mod kept;
 mod opening;
 mod own;
 mod rows;
@@ -9,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tracing::debug;
 
 use self::own::Pending;
@@ -20,13 +21,14 @@ use self::rows::{resync_events, summarize, summary_items};
 use super::object::{Locator, SharedName};
 use crate::error::{Error, Result};
 use crate::imap::response::Data;
-use crate::imap::{Answer, Class, Client, Command, FetchItem, Target};
+use crate::imap::{Answer, Class, Client, Command, Target};
 use crate::mail::envelope::Summary;
 use crate::mail::flag::Flags;
 use crate::mail::mailbox::{Change, Event, Mailbox, Opened, Step};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
 use crate::mail::walk::{Fetch, Walks, Wants};
+use crate::store::Store;
 use crate::tree::node::MailboxId;
 
 /// Messages of one mailbox at the most: what a hostile server can make us keep.
@@ -55,6 +57,8 @@ pub struct Changes {
     pub to: mpsc::UnboundedSender<(MailboxId, Change)>,
     /// A message with the flag `\Deleted` is not there (`--delete flag`).
     pub hide_deleted: bool,
+    /// Where they are kept.
+    pub store: Option<Store>,
 }
 
 impl Changes {
@@ -73,6 +77,8 @@ pub struct Index {
     pub name: SharedName,
     known: Mutex<Known>,
     changes: Changes,
+    /// What an earlier mount kept has been taken in.
+    awake: OnceCell<()>,
 }
 
 #[derive(Debug)]
@@ -135,7 +141,7 @@ impl Index {
             next: None,
             walks: Walks::default(),
         };
-        Self { id, name: SharedName::new(name), known: Mutex::new(known), changes }
+        Self { id, name: SharedName::new(name), known: Mutex::new(known), changes, awake: OnceCell::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -238,7 +244,9 @@ impl Index {
     /// Where a message of this mailbox is.
     pub fn locate(&self, message: &Summary) -> Option<Locator> {
         let Summary { uid, size, .. } = *message;
-        self.validity().map(|validity| Locator { mailbox: self.name.clone(), validity, uid, size })
+        let known = self.lock();
+        let validity = known.mailbox.validity()?;
+        Some(Locator { mailbox: self.name.clone(), validity, uid, size, shelf: self.shelf(&known) })
     }
 
     /// Takes events in, one lock for all, and tells what they changed. After a new UIDVALIDITY this index is void: the
@@ -247,8 +255,11 @@ impl Index {
         let mut known = self.lock();
         // Before the first listing nobody has seen anything that could change.
         let told = known.mailbox.is_complete();
+        let mut kept = kept::Batch::default();
         for event in events {
+            kept.completes |= event == Event::Complete;
             for change in known.mailbox.apply(event) {
+                kept.add(&change);
                 if let Change::Gone(summary) = &change {
                     known.gone.push_front(Arc::clone(summary));
                     known.gone.truncate(GONE_MAX);
@@ -265,10 +276,12 @@ impl Index {
                 }
             }
         }
+        self.keep(&known, kept);
     }
 
     /// Brings the index up to date: STATUS when that may do, else SELECT and what its answer makes worth asking.
     pub async fn sync(&self, client: &Client) -> Result<()> {
+        self.wake().await;
         let (complete, expired, news) = {
             let mut known = self.lock();
             known.brought = UidSet::new();
@@ -432,23 +445,10 @@ impl Index {
         Err(Error::offline("connection closed"))
     }
 
-    async fn fetch_flags(&self, client: &Client, since: Option<u64>, opened: &Opened) -> Result<()> {
-        let mut items = vec![FetchItem::Flags];
-        if opened.highest_modseq.is_some() {
-            items.push(FetchItem::ModSeq);
-        }
-        let last = opened.uid_next.map_or(u64::from(u32::MAX), |next| next.saturating_sub(1));
-        let uids = UidSet::range(1, u32::try_from(last).unwrap_or(u32::MAX).max(1));
-        let limit = opened.exists.saturating_mul(ROW_MAX).saturating_add(ROW_MAX);
-        let command = Command::Fetch { uids, items, changed_since: since };
-        let (rows, _) = client.run(self.target(), command, Class::Small, limit).await?;
-        self.apply(rows.into_iter().filter_map(flags_event));
-        Ok(())
-    }
-
     /// The message with this UID: known, or asked for alone, so that one name costs one exchange however large the
     /// mailbox is.
     pub async fn find(&self, client: &Client, uid: Uid) -> Result<Arc<Summary>> {
+        self.wake().await;
         if let Some(summary) = self.get(uid) {
             return Ok(summary);
         }

@@ -48,6 +48,12 @@ impl Client {
         Self { requests, server: Arc::new(server), login: Login::default(), counters: Arc::default(), orders: None }
     }
 
+    /// A client without a server: whatever is asked, it is unreachable.
+    pub fn unreachable() -> Self {
+        // Nobody is at the far end.
+        Self::from_channel(mpsc::unbounded_channel().0, Server::default())
+    }
+
     /// What the server is.
     pub fn server(&self) -> &Server {
         &self.server

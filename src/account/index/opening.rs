@@ -1,10 +1,10 @@
 //! How a mailbox is asked whether it changed: STATUS, SELECT, and SELECT with the MODSEQ that is known.
 
-use super::rows::{opened_by_select, opened_by_status};
+use super::rows::{flags_event, opened_by_select, opened_by_status};
 use super::{Answers, FLAGS_INTERVAL, Index, MESSAGES_MAX, ROW_MAX};
 use crate::error::{Error, Result};
 use crate::imap::response::Data;
-use crate::imap::{Class, Client, Command, Target};
+use crate::imap::{Class, Client, Command, FetchItem, Target};
 use crate::mail::mailbox::{Event, Opened};
 use crate::mail::uid::{UidSet, UidValidity};
 
@@ -72,6 +72,21 @@ impl Index {
             return Err(Error::TooBig(format!("{} messages in one mailbox", opened.exists).into()));
         }
         Ok((rows, opened, selected.resynced && opened.highest_modseq.is_some()))
+    }
+
+    /// The flags of all messages, or of those whose flags changed since a MODSEQ.
+    pub(super) async fn fetch_flags(&self, client: &Client, since: Option<u64>, opened: &Opened) -> Result<()> {
+        let mut items = vec![FetchItem::Flags];
+        if opened.highest_modseq.is_some() {
+            items.push(FetchItem::ModSeq);
+        }
+        let last = opened.uid_next.map_or(u64::from(u32::MAX), |next| next.saturating_sub(1));
+        let uids = UidSet::range(1, u32::try_from(last).unwrap_or(u32::MAX).max(1));
+        let limit = opened.exists.saturating_mul(ROW_MAX).saturating_add(ROW_MAX);
+        let command = Command::Fetch { uids, items, changed_since: since };
+        let (rows, _) = client.run(self.target(), command, Class::Small, limit).await?;
+        self.apply(rows.into_iter().filter_map(flags_event));
+        Ok(())
     }
 
     /// May a question be sent right behind the first SELECT, before its answer? That saves a round trip.

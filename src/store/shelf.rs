@@ -161,12 +161,12 @@ fn whole(reader: &Connection, shared: &Shared, key: Key) -> rusqlite::Result<Opt
     let Some(length) = map.length else { return Ok(None) };
     let entry = Entry::new(key, map);
     let all = blocks(&(0..length));
-    let octets = match entry.map().row {
-        true => None,
-        false if !all.clone().all(|block| entry.has(block)) => return Ok(None),
+    let is_row = entry.map().row;
+    let octets = match is_row {
+        true => whole_row(reader, &entry)?,
+        false if !all.clone().all(|block| entry.has(block)) => None,
         false => shared.open(&entry).and_then(|file| entry.read(&file, all)),
     };
-    let octets = if entry.map().row { whole_row(reader, &entry)? } else { octets };
     Ok(octets.filter(|octets| octets.len() as u64 == length).map(|octets| (octets, used)))
 }
 

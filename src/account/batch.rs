@@ -205,7 +205,7 @@ impl Account {
         for (section, entry) in &load.texts {
             if let (Some(message), Some(octets)) = (&load.message, body(section)) {
                 self.reading.put_text(message, *entry, &octets);
-                if let Some(shelf) = &load.locator.shelf {
+                if let Some(shelf) = load.locator.shelf.as_ref().filter(|_| !octets.is_empty()) {
                     shelf.put_whole(load.locator.uid, section, octets);
                 }
             }

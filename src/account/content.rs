@@ -329,7 +329,8 @@ impl Content {
         let rows = fetch_rows(&self.client, locator, items, limit.saturating_add(ANSWER_SLACK), Class::Small).await?;
         for (section, octets) in sections.iter().zip(&mut found).filter(|(_, octets)| octets.is_none()) {
             *octets = take_body(&rows, section, None);
-            if let (Some(shelf), Some(octets)) = (&locator.shelf, octets) {
+            // Nothing is what some servers send for what is not there.
+            if let (Some(shelf), Some(octets)) = (&locator.shelf, octets.as_ref().filter(|octets| !octets.is_empty())) {
                 shelf.put_whole(locator.uid, section, octets.clone());
             }
         }

@@ -109,7 +109,12 @@ impl Account {
     }
 
     /// The message as an earlier mount knew it.
-    pub(super) async fn recall_message(&self, id: MailboxId, whole: &Arc<Object>, summary: &Arc<Summary>) -> Option<Arc<Message>> {
+    pub(super) async fn recall_message(
+        &self,
+        id: MailboxId,
+        whole: &Arc<Object>,
+        summary: &Arc<Summary>,
+    ) -> Option<Arc<Message>> {
         let shelf = whole.locator.shelf.as_ref()?;
         let details = shelf.details(vec![summary.uid]).await.remove(&summary.uid)?;
         self.remember(id, whole, summary, details).await
@@ -129,12 +134,18 @@ impl Account {
     }
 
     /// The same of many: those that are known are taken out of what is to be asked for.
-    pub(super) async fn recall_structures(&self, index: &Index, waiting: &mut HashMap<Uid, (Coming, Arc<Summary>, Arc<Object>)>) {
+    pub(super) async fn recall_structures(
+        &self,
+        index: &Index,
+        waiting: &mut HashMap<Uid, (Coming, Arc<Summary>, Arc<Object>)>,
+    ) {
         let shelf = waiting.values().find_map(|(_, _, whole)| whole.locator.shelf.clone());
         let Some(shelf) = shelf else { return };
         for (uid, details) in shelf.details(waiting.keys().copied().collect()).await {
             // One that is to be taken apart here is left to who asks for it.
-            let Some((coming, summary, whole)) = waiting.remove(&uid).filter(|_| details.root.is_some()) else { continue };
+            let Some((coming, summary, whole)) = waiting.remove(&uid).filter(|_| details.root.is_some()) else {
+                continue;
+            };
             self.remember(index.id, &whole, &summary, details).await;
             drop(coming);
         }

@@ -142,7 +142,11 @@ fn walk(directory: &Path, all: bool, progress: &mut Progress) -> io::Result<()> 
         let outcome = if is_mailbox { walk(&path, all, progress) } else { read_message(&path, all, progress) };
         match outcome {
             // It went meanwhile, or may not be read.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::StaleNetworkFileHandle) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::StaleNetworkFileHandle
+                ) => {}
             Err(error) if error.kind() == ErrorKind::HostUnreachable => return Err(error),
             Err(_) => progress.failed += 1,
             Ok(()) => progress.messages += u64::from(!is_mailbox),
@@ -179,7 +183,9 @@ mod tests {
 
     #[test]
     fn sizes_are_told_in_the_unit_that_fits() {
-        for (octets, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536 << 20, "1.5 GiB"), (5 << 50, "5120.0 TiB")] {
+        for (octets, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536 << 20, "1.5 GiB"), (5 << 50, "5120.0 TiB")]
+        {
             assert_eq!(size(octets), text);
         }
     }

@@ -55,10 +55,7 @@ pub fn failed(error: &rusqlite::Error) -> Error {
 
 /// Is the database itself damaged?
 pub fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-    )
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
 }
 
 /// Opens the database for writing. One that cannot be read, or is of another form or account, is thrown away with all that
@@ -135,10 +132,7 @@ fn create(directory: &Directory, account: &Account) -> rusqlite::Result<Connecti
     connection.execute_batch("PRAGMA page_size=8192; PRAGMA auto_vacuum=INCREMENTAL;")?;
     prepare(&connection)?;
     connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version={FORM}; COMMIT;"))?;
-    connection.execute(
-        "INSERT INTO about(name, data) VALUES('account', ?)",
-        [account.to_string().as_bytes()],
-    )?;
+    connection.execute("INSERT INTO about(name, data) VALUES('account', ?)", [account.to_string().as_bytes()])?;
     Ok(connection)
 }
 
@@ -214,8 +208,8 @@ pub fn details(connection: &Connection, place: Place, uids: &[Uid]) -> rusqlite:
 
 /// The map of a section, and when it was used last.
 pub fn map(connection: &Connection, key: &Key) -> rusqlite::Result<Option<(Map, u32)>> {
-    let mut statement = connection
-        .prepare_cached("SELECT data, used FROM object WHERE place=? AND uid=? AND section=?")?;
+    let mut statement =
+        connection.prepare_cached("SELECT data, used FROM object WHERE place=? AND uid=? AND section=?")?;
     let row: Option<(Vec<u8>, u32)> = statement
         .query_row(params![key.place.sql(), key.uid.get(), key.section], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
@@ -228,11 +222,9 @@ pub fn map(connection: &Connection, key: &Key) -> rusqlite::Result<Option<(Map, 
 
 /// The octets of a section that is a row.
 pub fn row(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Bytes>> {
-    let mut statement =
-        connection.prepare_cached("SELECT data FROM octets WHERE place=? AND uid=? AND section=?")?;
-    let octets: Option<Vec<u8>> = statement
-        .query_row(params![key.place.sql(), key.uid.get(), key.section], |row| row.get(0))
-        .optional()?;
+    let mut statement = connection.prepare_cached("SELECT data FROM octets WHERE place=? AND uid=? AND section=?")?;
+    let octets: Option<Vec<u8>> =
+        statement.query_row(params![key.place.sql(), key.uid.get(), key.section], |row| row.get(0)).optional()?;
     Ok(octets.map(Bytes::from))
 }
 

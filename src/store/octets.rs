@@ -110,7 +110,8 @@ impl Map {
         while left > 0 {
             let bits = *from.take(1)?.first()?;
             for n in 0..left.min(8) {
-                let sum = if bits >> n & 1 == 1 { Some(u32::from_le_bytes(*from.take(4)?.first_chunk()?)) } else { None };
+                let sum =
+                    if bits >> n & 1 == 1 { Some(u32::from_le_bytes(*from.take(4)?.first_chunk()?)) } else { None };
                 sums.push(sum);
             }
             left -= left.min(8);

@@ -102,7 +102,7 @@ impl Shelf {
         octets
     }
 
-    /// Sections of a message, each whole; `None` for one that is not here.
+    /// Sections of a message, each whole; `None` for one that is not here. One that was seen to be empty is.
     pub async fn sections(&self, uid: Uid, sections: &[Section]) -> Vec<Option<Bytes>> {
         let keys: Vec<_> = sections.iter().map(|section| self.key(uid, section)).collect();
         let shared = Arc::clone(&self.store.0.shared);
@@ -112,7 +112,6 @@ impl Shelf {
         };
         let mut found = self.store.ask(read).await.unwrap_or_default();
         found.resize(sections.len(), None);
-        let found: Vec<_> = found.into_iter().map(|found| found.filter(|(octets, _)| !octets.is_empty())).collect();
         let mut octets = Vec::with_capacity(found.len());
         for (section, found) in sections.iter().zip(found) {
             self.count(found.is_some());
@@ -139,9 +138,9 @@ impl Shelf {
         }
     }
 
-    /// Keeps a section that came whole.
+    /// Keeps a section that came whole. That one is empty is for the caller to have made sure of.
     pub fn put_whole(&self, uid: Uid, section: &Section, octets: Bytes) {
-        let Some(key) = self.key(uid, section).filter(|_| !octets.is_empty()) else { return };
+        let Some(key) = self.key(uid, section) else { return };
         let length = Some(octets.len() as u64);
         // All of it is told, so it does not matter what was kept before.
         let entry = self.store.0.shared.enter(key, Map::default());

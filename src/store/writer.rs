@@ -185,8 +185,9 @@ impl Writer {
         let mut out = Out::default();
         out.number(octets);
         let sealed = seal(Kind::Size, place, uid.get(), &entry.to_le_bytes(), out.0);
-        let mut statement =
-            self.connection.prepare_cached("INSERT OR REPLACE INTO size(place, uid, entry, data) VALUES(?, ?, ?, ?)")?;
+        let mut statement = self
+            .connection
+            .prepare_cached("INSERT OR REPLACE INTO size(place, uid, entry, data) VALUES(?, ?, ?, ?)")?;
         statement.execute(params![place.sql(), uid.get(), entry, sealed]).map(|_| ())
     }
 
@@ -194,7 +195,8 @@ impl Writer {
         let folder = self.shared.directory.octets();
         let before = file_octets(&entry);
         let is_row = entry.put(&folder, start, octets, length);
-        let is_row = is_row.map_err(|error| super::directory::cannot("write to", &self.shared.directory.path, &error))?;
+        let is_row =
+            is_row.map_err(|error| super::directory::cannot("write to", &self.shared.directory.path, &error))?;
         if is_row {
             let Key { place, uid, section } = &entry.key;
             let sql = "INSERT OR REPLACE INTO octets(place, uid, section, data) VALUES(?, ?, ?, ?)";
@@ -208,7 +210,8 @@ impl Writer {
     }
 
     fn put_maps(&mut self) -> rusqlite::Result<()> {
-        let sql = "INSERT OR REPLACE INTO object(place, uid, section, data, octets, row, used) VALUES(?, ?, ?, ?, ?, ?, ?)";
+        let sql =
+            "INSERT OR REPLACE INTO object(place, uid, section, data, octets, row, used) VALUES(?, ?, ?, ?, ?, ?, ?)";
         let mut statement = self.connection.prepare_cached(sql)?;
         for (key, entry) in self.dirty.drain() {
             let map = entry.map();
@@ -271,7 +274,11 @@ impl Writer {
             let Some(uid) = Uid::new(row.get(1)?) else { continue };
             let octets = row.get::<_, i64>(3)?.max(1) as u64;
             surplus = surplus.saturating_sub(octets);
-            oldest.push((Key { place: Place(row.get::<_, i64>(0)? as u64), uid, section: row.get(2)? }, octets, row.get(4)?));
+            oldest.push((
+                Key { place: Place(row.get::<_, i64>(0)? as u64), uid, section: row.get(2)? },
+                octets,
+                row.get(4)?,
+            ));
         }
         Ok(oldest)
     }
@@ -307,19 +314,20 @@ impl Writer {
             self.dirty.remove(&key.0);
             self.drop_section(&key.0, key.1, key.2)?;
         }
-        self.dirty.retain(|key, _| {
-            !((first..=last).contains(&key.place.sql()) && (from..=to).contains(&key.uid.get()))
-        });
+        self.dirty
+            .retain(|key, _| !((first..=last).contains(&key.place.sql()) && (from..=to).contains(&key.uid.get())));
         for table in OF_MESSAGES {
             let sql = format!("DELETE FROM {table} WHERE place BETWEEN ? AND ? AND uid BETWEEN ? AND ?");
-            let deleted = self.connection.prepare_cached(&sql).and_then(|mut s| s.execute(params![first, last, from, to]));
+            let deleted =
+                self.connection.prepare_cached(&sql).and_then(|mut s| s.execute(params![first, last, from, to]));
             deleted.map_err(|error| self.wrong(error))?;
         }
         Ok(())
     }
 
     fn sections(&self, (first, last): (i64, i64), (from, to): (u32, u32)) -> rusqlite::Result<Vec<(Key, bool, u64)>> {
-        let sql = "SELECT place, uid, section, row, octets FROM object WHERE place BETWEEN ? AND ? AND uid BETWEEN ? AND ?";
+        let sql =
+            "SELECT place, uid, section, row, octets FROM object WHERE place BETWEEN ? AND ? AND uid BETWEEN ? AND ?";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query(params![first, last, from, to])?;
         let mut found = Vec::new();

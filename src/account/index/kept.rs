@@ -56,7 +56,9 @@ impl Index {
         let Some(shelf) = self.shelf(known) else { return };
         shelf.gone(batch.gone);
         shelf.put_messages(batch.changed.iter().filter_map(|uid| known.mailbox.get(uid).cloned()).collect());
-        if let Some(Opened { uid_next, exists, highest_modseq, .. }) = known.mailbox.opened().filter(|_| batch.completes) {
+        if let Some(Opened { uid_next, exists, highest_modseq, .. }) =
+            known.mailbox.opened().filter(|_| batch.completes)
+        {
             shelf.synced(Synced { uid_next, exists, modseq: highest_modseq });
         }
     }

@@ -40,7 +40,10 @@ impl Mailboxes {
         self.spent = spent.into_iter().map(MailboxId).collect();
         let rows = |Listed { name, delimiter, attributes, subscribed }: Listed| {
             let row = |lsub, attributes| ListRow { lsub, attributes, delimiter, name: name.clone() };
-            [Some(row(false, attributes)), subscribed.then(|| row(true, Vec::new()))].into_iter().flatten().collect::<Vec<_>>()
+            [Some(row(false, attributes)), subscribed.then(|| row(true, Vec::new()))]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
         };
         let rows: Vec<ListRow> = listed.into_iter().flat_map(rows).collect();
         // Nobody has seen anything yet that could have changed.

@@ -104,4 +104,5 @@ pub mod fuse;
 pub mod imap;
 pub mod mail;
 pub mod mount;
+pub mod store;
 pub mod tree;

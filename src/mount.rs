@@ -19,6 +19,7 @@ use crate::account::{self, Account};
 use crate::error::{Error, Result};
 use crate::fs::{self, Fs};
 use crate::mail::query::Query;
+use crate::store::{self, Store};
 use crate::tree::message_name::Names;
 use crate::{fuse, imap};
 
@@ -67,6 +68,10 @@ pub struct Options {
     pub deletion: account::Deletion,
     /// Changes of messages are not waited for.
     pub write_behind: bool,
+    /// The disk cache; `None` for none.
+    pub cache: Option<store::Options>,
+    /// There is no server: what is in the disk cache is shown, and cannot be changed.
+    pub offline: bool,
     /// The connections.
     pub imap: imap::Options,
 }
@@ -93,7 +98,7 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     if options.imap.tls == imap::Tls::None {
         tracing::warn!("the connection to {} is not encrypted (--tls none)", options.imap.host);
     }
-    let (client, fs) = tokio::select! {
+    let (client, fs, store) = tokio::select! {
         started = start(&options) => started?,
         () = signals.end() => return Err(Error::Interrupted),
     };
@@ -103,13 +108,21 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     }
     fs.finish(CHANGES_GRACE).await;
     client.close().await;
+    if let Some(store) = store {
+        blocking(move || Ok(store.flush())).await?;
+    }
     outcome
 }
 
 /// Connects, and builds the file system over it.
-async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
+async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>, Option<Store>)> {
     let (events, unasked) = mpsc::unbounded_channel();
-    let client = imap::Client::connect(options.imap.clone(), events).await?;
+    let store = open_store(options);
+    let (client, store) = match options.offline {
+        true => (Ok(imap::Client::unreachable()), store.await),
+        false => tokio::join!(imap::Client::connect(options.imap.clone(), events), store),
+    };
+    let client = client?;
     let account = account::Options {
         name: options.name.clone(),
         user: options.imap.user.clone(),
@@ -121,6 +134,8 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
         deletion: options.deletion,
         read_only: options.read_only,
         write_behind: options.write_behind,
+        store: store.clone(),
+        offline: options.offline,
     };
     let account = Account::open(client.clone(), unasked, account).await?;
     let names = if options.uid_names { Names::Uid } else { Names::Full };
@@ -135,7 +150,25 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>)> {
             account,
             fs::Options { names, show_views: options.show_views, spool, searches: options.searches.clone() },
         ),
+        store.ok(),
     ))
+}
+
+/// Opens the disk cache. A mount goes on without, and says why.
+async fn open_store(options: &Options) -> std::result::Result<Store, &'static str> {
+    let Some(cache) = options.cache.clone() else { return Err("off") };
+    let path = cache.directory.display().to_string();
+    match blocking(move || Store::open(cache)).await {
+        Ok(store) => Ok(store),
+        Err(Error::Busy(_)) => {
+            tracing::warn!("another mount of this account has the disk cache: this one works without");
+            Err("off, another mount has it")
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no disk cache in {path}");
+            Err("off, it cannot be opened")
+        }
+    }
 }
 
 /// Where files are while they are being written: they outlive a crash there, unlike in a temporary directory.

@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::Account;
 use super::index::Index;
+use super::kept::recall;
 use super::message::Message;
 use super::object::{Locator, Object};
 use super::walk::Coming;
@@ -80,6 +81,10 @@ impl Account {
             let Ok(whole) = self.whole(index.id, &summary) else { continue };
             waiting.insert(coming.uid, (coming, summary, whole));
         }
+        self.recall_structures(index, &mut waiting).await;
+        if waiting.is_empty() {
+            return;
+        }
         let uids: UidSet = waiting.keys().copied().collect();
         let limit = waiting.len() as u64 * STRUCTURE + SLACK;
         let items = vec![FetchItem::BodyStructure, FetchItem::Size];
@@ -90,6 +95,7 @@ impl Account {
                 && !self.messages.contains(&(index.id, uid))
                 && let Some(message) = Message::told(index.id, whole, summary, root)
             {
+                message.keep();
                 self.messages.put((index.id, uid), Arc::new(message));
             }
         })
@@ -123,6 +129,7 @@ impl Account {
         let locator = whole.locator.clone();
         let mut load = Load { coming, locator, message: None, texts: Vec::new(), parts: Vec::new(), octets: 0 };
         if wants.intersects(Wants::WHOLE) {
+            recall(&whole).await;
             if summary.size > SMALL {
                 self.content.prefetch(&whole, 0..MAX_OBJECT);
             } else if summary.size > 0 && !self.content.holds(&whole) {
@@ -136,7 +143,8 @@ impl Account {
         self.arrivals.wait(id, Wants::STRUCTURE).await;
         let message = self.messages.get(&id)?;
         if wants.intersects(Wants::TEXTS) {
-            for (entry, section, octets) in self.reading.missing_texts(&message) {
+            let missing = self.reading.missing_texts(&message);
+            for (entry, section, octets) in self.recall_texts(&message, missing).await {
                 load.octets += octets.unwrap_or(HEADER);
                 load.texts.push((section, entry));
             }
@@ -148,6 +156,7 @@ impl Account {
             if !is_read && (!wants.intersects(Wants::SIZES) || message.known_size(part.entry).is_some()) {
                 continue;
             }
+            recall(&part.object).await;
             // The sizes of others cannot be seen at their ends.
             let has_ends = matches!(part.encoding, Encoding::Identity | Encoding::Base64);
             if octets > if is_read || !has_ends { SMALL } else { ENDS } {
@@ -196,6 +205,9 @@ impl Account {
         for (section, entry) in &load.texts {
             if let (Some(message), Some(octets)) = (&load.message, body(section)) {
                 self.reading.put_text(message, *entry, &octets);
+                if let Some(shelf) = load.locator.shelf.as_ref().filter(|_| !octets.is_empty()) {
+                    shelf.put_whole(load.locator.uid, section, octets);
+                }
             }
         }
         for object in &load.parts {

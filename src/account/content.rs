@@ -22,6 +22,7 @@ use tracing::warn;
 use super::cache::Cache;
 use super::fetch::{ANSWER_SLACK, WHOLE_LIMIT, fetch_body, fetch_piece, fetch_rows, learn_length, short, take_body};
 use super::flight::Flights;
+use super::kept::{kept_sections, put_kept, read_kept, recall};
 use super::object::{Length, Locator, Object};
 use super::stream;
 use crate::error::{Error, Result};
@@ -95,6 +96,7 @@ impl Content {
 
     /// The octets of `range`; fewer only when the section ends before. Each round may correct the length.
     pub async fn read(&self, object: &Arc<Object>, range: Range<u64>) -> Result<Bytes> {
+        recall(object).await;
         loop {
             let length = object.length();
             let end = range.end.min(length.octets());
@@ -129,6 +131,7 @@ impl Content {
 
     /// Settles how long the section really is, by looking at its end.
     pub async fn exact_length(&self, object: &Arc<Object>) -> Result<u64> {
+        recall(object).await;
         while !object.length().is_exact() {
             let hint = object.length().octets();
             self.read(object, hint.saturating_sub(1)..hint).await?;
@@ -144,10 +147,10 @@ impl Content {
         }
     }
 
-    /// Is all of a section here?
+    /// Is all of a section here, in memory or on disk?
     pub fn holds(&self, object: &Object) -> bool {
         let Length::Exact(length) = object.length() else { return false };
-        blocks(&(0..length)).all(|block| self.blocks.contains(&(object.id, block)))
+        blocks(&(0..length)).all(|block| self.blocks.contains(&(object.id, block)) || object.is_kept(block))
     }
 
     /// Keeps all octets of a section, which came with those of others; not when they cannot be it.
@@ -159,6 +162,9 @@ impl Content {
             Length::Hint(stated) if stated > 0 && got == 0 => return,
             Length::Exact(_) => {}
             Length::Hint(_) => learn_length(object, got),
+        }
+        if let Some(shelf) = &object.locator.shelf {
+            shelf.put_whole(object.locator.uid, &object.section, octets.clone());
         }
         keep(&self.blocks, object, &Piece { start: 0, octets });
     }
@@ -195,21 +201,28 @@ impl Content {
         let here: Vec<_> = blocks(&range).map(|block| (block, self.block(object.id, block, peek))).collect();
         let missing =
             here.iter().filter(|(block, piece)| piece.is_none() && !pieces.contains_key(&(object.id, *block)));
-        let missing: Vec<u64> = missing.map(|(block, _)| *block).collect();
+        let missing = missing.map(|(block, _)| *block);
+        let (kept, missing): (Vec<u64>, Vec<u64>) = missing.partition(|block| object.is_kept(*block));
         let wanted = range.end - range.start;
         let piece = (wanted / 8).clamp(*PIECE.start(), *PIECE.end());
         // All on one connection, its last and least piece as well: elsewhere the server would read the part from its
         // beginning for it.
         let class = if wanted > BULK { Class::Bulk } else { Class::Small };
         let known = object.length().octets();
+        let end = range.end.max(known);
+        for fetch in plan_fetches(kept, end, *PIECE.start()) {
+            let flight = self.launch(object, fetch.clone(), class, First::Disk);
+            pieces.extend(blocks(&fetch).map(|block| ((object.id, block), flight.clone())));
+        }
         let is_long = wanted >= STREAM && self.client.server().is_ordered();
-        let fetches = plan_fetches(missing, range.end.max(known), if is_long { *PIECE.start() } else { piece });
+        let fetches = plan_fetches(missing, end, if is_long { *PIECE.start() } else { piece });
         // The end of a section is settled by a piece that is fetched alone.
         let adjoin = |a: &Range<u64>, b: &Range<u64>| is_long && a.end == b.start && b.end < known;
         for run in fetches.chunk_by(adjoin) {
             let mut streamed = stream::fetch(&self.client, object, run).into_iter();
             for fetch in run {
-                let flight = self.launch(object, fetch.clone(), class, streamed.next());
+                let first = streamed.next().map_or(First::Nowhere, First::Stream);
+                let flight = self.launch(object, fetch.clone(), class, first);
                 pieces.extend(blocks(fetch).map(|block| ((object.id, block), flight.clone())));
             }
         }
@@ -241,25 +254,27 @@ impl Content {
         Some(piece)
     }
 
-    /// Fetches adjoining blocks in a task of its own, or takes what a stream brings of them. Must be entered with the lock of `pieces` held, so that the
+    /// Brings adjoining blocks in a task of its own. Must be entered with the lock of `pieces` held, so that the
     /// landing waits until the flight is on the list.
-    fn launch(
-        &self,
-        object: &Arc<Object>,
-        range: Range<u64>,
-        class: Class,
-        streamed: Option<stream::Awaited>,
-    ) -> PieceFlight {
+    fn launch(&self, object: &Arc<Object>, range: Range<u64>, class: Class, first: First) -> PieceFlight {
         let (client, object, cache) = (self.client.clone(), Arc::clone(object), Arc::clone(&self.blocks));
         let landing = Landing { pieces: Arc::clone(&self.pieces), object: object.id, blocks: blocks(&range) };
         let ends_are_right = Arc::clone(&self.ends_are_right);
         let mut work = Box::pin(async move {
             let start = range.start;
-            let streamed = match streamed {
-                Some(awaited) => awaited.await.ok(),
-                None => None,
+            let come = match first {
+                First::Nowhere => None,
+                First::Disk => {
+                    if let Some(octets) = read_kept(&object, &range).await {
+                        let piece = Piece { start, octets };
+                        keep(&cache, &object, &piece);
+                        return Ok(piece);
+                    }
+                    None
+                }
+                First::Stream(awaited) => awaited.await.ok(),
             };
-            let octets = match streamed {
+            let octets = match come {
                 Some(octets) => octets,
                 None => fetch_piece(&client, &object, range, class, &ends_are_right).await?,
             };
@@ -267,6 +282,7 @@ impl Content {
             let octets = if octets.len() as u64 <= BULK { Bytes::copy_from_slice(&octets) } else { octets };
             let piece = Piece { start, octets };
             keep(&cache, &object, &piece);
+            put_kept(&object, start, &piece.octets);
             Ok(piece)
         });
         // The first poll sends the command. It is done here, so that the pieces of a part are asked for in their order:
@@ -303,6 +319,7 @@ impl Content {
                 _ => object.set_length(Length::Exact(octets.len() as u64)),
             }
             cache.put(object.id, octets.clone());
+            put_kept(&object, 0, &octets);
             Ok(octets)
         };
         self.whole_flights.join(id, fetch).await
@@ -315,10 +332,29 @@ impl Content {
         sections: &[Section],
         limit: u64,
     ) -> Result<Vec<Option<Bytes>>> {
-        let items = sections.iter().map(|s| FetchItem::Body(s.clone(), None)).collect();
+        let mut found = kept_sections(locator, sections).await;
+        let missing = || sections.iter().zip(&found).filter(|(_, octets)| octets.is_none()).map(|(section, _)| section);
+        let items: Vec<_> = missing().map(|s| FetchItem::Body(s.clone(), None)).collect();
+        if items.is_empty() {
+            return Ok(found);
+        }
         let rows = fetch_rows(&self.client, locator, items, limit.saturating_add(ANSWER_SLACK), Class::Small).await?;
-        Ok(sections.iter().map(|s| take_body(&rows, s, None)).collect())
+        for (section, octets) in sections.iter().zip(&mut found).filter(|(_, octets)| octets.is_none()) {
+            *octets = take_body(&rows, section, None);
+            // Nothing is what some servers send for what is not there.
+            if let (Some(shelf), Some(octets)) = (&locator.shelf, octets.as_ref().filter(|octets| !octets.is_empty())) {
+                shelf.put_whole(locator.uid, section, octets.clone());
+            }
+        }
+        Ok(found)
     }
+}
+
+/// Where a piece is looked for before it is asked for alone.
+enum First {
+    Nowhere,
+    Disk,
+    Stream(stream::Awaited),
 }
 
 enum Source {

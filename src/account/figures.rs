@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Account;
 use crate::error::printable;
+use crate::store::Figures as OnDisk;
 use crate::tree::date::rfc3339;
 
 /// For how long a text stays as it is, so that its size is what a reader gets.
@@ -39,6 +40,8 @@ struct Words {
     server: String,
     /// How changes are heard of, and in which mailbox.
     watching: (&'static str, String),
+    /// How the disk cache is doing.
+    disk_cache: &'static str,
     last_error: Option<(i64, String)>,
 }
 
@@ -46,6 +49,7 @@ fn format_status(words: &Words, figures: &[Figure]) -> String {
     let (how, mailbox) = &words.watching;
     let watching = if mailbox.is_empty() { (*how).to_owned() } else { format!("{how} {mailbox}") };
     let mut out = format!("account: {}\nserver: {}\nwatching: {watching}\n", words.account, words.server);
+    let _ = writeln!(out, "disk_cache: {}", words.disk_cache);
     for Figure { name, value, .. } in figures {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{name}: {value}");
@@ -108,6 +112,10 @@ impl Account {
         Words {
             account: printable(self.options.name.as_bytes(), TEXT_MAX),
             server: printable(server.unwrap_or("unknown").as_bytes(), TEXT_MAX),
+            disk_cache: match &self.options.store {
+                Ok(store) => store.figures().state.name(),
+                Err(why) => why,
+            },
             watching: (self.client.stats().watching.name(), watched.unwrap_or_default()),
             last_error: error.map(|(at, error)| (seconds(at), printable(error.to_string().as_bytes(), TEXT_MAX))),
         }
@@ -118,7 +126,7 @@ impl Account {
         let (hits, misses) = self.content.looked_up();
         let mailboxes = self.table().mailboxes.indexes().count() as u64;
         let figure = |name, counts, help, value| Figure { name, counts, help, value };
-        vec![
+        let mut figures = vec![
             figure("connections", false, "Connections that are open.", stats.connections),
             figure("logins", true, "Connections that were opened.", stats.logins),
             figure("commands", true, "Commands that were sent.", stats.commands),
@@ -129,7 +137,17 @@ impl Account {
             figure("changes_queued", false, "Changes of messages that are not done yet.", self.changing.queue.len()),
             figure("mailboxes", false, "Mailboxes that hold messages.", mailboxes),
             figure("messages_known", false, "Messages that are known.", self.known_messages()),
-        ]
+        ];
+        if let Ok(store) = &self.options.store {
+            let OnDisk { used, limit, hits, misses, .. } = store.figures();
+            figures.extend([
+                figure("disk_cache_bytes", false, "Octets of the disk cache.", used),
+                figure("disk_cache_limit_bytes", false, "Octets that it may have.", limit),
+                figure("disk_cache_hits", true, "Reads that found what they looked for on disk.", hits),
+                figure("disk_cache_misses", true, "Reads that did not.", misses),
+            ]);
+        }
+        figures
     }
 }
 
@@ -143,6 +161,7 @@ mod tests {
             account: "a \"b\"".into(),
             server: "Dovecot".into(),
             watching: ("idle", "INBOX".into()),
+            disk_cache: "on",
             last_error: Some((1_700_000_000, "lost".into())),
         };
         let figures = [
@@ -151,7 +170,7 @@ mod tests {
         ];
         assert_eq!(
             format_status(&words, &figures),
-            "account: a \"b\"\nserver: Dovecot\nwatching: idle INBOX\nbytes_in: 7\nconnections: 2\n\
+            "account: a \"b\"\nserver: Dovecot\nwatching: idle INBOX\ndisk_cache: on\nbytes_in: 7\nconnections: 2\n\
              last_error: 2023-11-14T22:13:20Z lost\n"
         );
         assert_eq!(

@@ -1,6 +1,7 @@
 //! The messages of one mailbox, kept in step with the server: asks what may have changed, applies what it hears.
 
 mod found;
+mod kept;
 mod opening;
 mod own;
 mod rows;
@@ -9,6 +10,8 @@ mod sync;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{OnceCell, mpsc};
 
 use self::own::Pending;
 pub use self::own::copied;
@@ -25,8 +28,8 @@ use crate::mail::mailbox::{Change, Event, Mailbox, Opened};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
 use crate::mail::walk::{Fetch, Walks, Wants};
+use crate::store::Store;
 use crate::tree::node::MailboxId;
-use tokio::sync::mpsc;
 
 /// Messages of one mailbox at the most: what a hostile server can make us keep.
 const MESSAGES_MAX: u64 = 4_000_000;
@@ -56,6 +59,8 @@ pub struct Changes {
     pub to: mpsc::UnboundedSender<(MailboxId, Change)>,
     /// A message with the flag `\Deleted` is not there (`--delete flag`).
     pub hide_deleted: bool,
+    /// Where they are kept.
+    pub store: Option<Store>,
 }
 
 impl Changes {
@@ -74,6 +79,8 @@ pub struct Index {
     pub name: SharedName,
     known: Mutex<Known>,
     changes: Changes,
+    /// What an earlier mount kept has been taken in.
+    awake: OnceCell<()>,
 }
 
 #[derive(Debug)]
@@ -142,7 +149,7 @@ impl Index {
             next: None,
             walks: Walks::default(),
         };
-        Self { id, name: SharedName::new(name), known: Mutex::new(known), changes }
+        Self { id, name: SharedName::new(name), known: Mutex::new(known), changes, awake: OnceCell::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -245,7 +252,9 @@ impl Index {
     /// Where a message of this mailbox is.
     pub fn locate(&self, message: &Summary) -> Option<Locator> {
         let Summary { uid, size, .. } = *message;
-        self.validity().map(|validity| Locator { mailbox: self.name.clone(), validity, uid, size })
+        let known = self.lock();
+        let validity = known.mailbox.validity()?;
+        Some(Locator { mailbox: self.name.clone(), validity, uid, size, shelf: self.shelf(&known) })
     }
 
     /// Takes events in, one lock for all, and tells what they changed. After a new UIDVALIDITY this index is void: the
@@ -254,8 +263,11 @@ impl Index {
         let mut known = self.lock();
         // Before the first listing nobody has seen anything that could change.
         let told = known.mailbox.is_complete();
+        let mut kept = kept::Batch::default();
         for event in events {
+            kept.completes |= matches!(event, Event::Complete(_));
             for change in known.mailbox.apply(event) {
+                kept.add(&change);
                 if let Change::Gone(summary) = &change {
                     known.gone.push_front(Arc::clone(summary));
                     known.gone.truncate(GONE_MAX);
@@ -272,6 +284,7 @@ impl Index {
                 }
             }
         }
+        self.keep(&known, kept);
     }
 
     /// Those of these messages that are not known.
@@ -288,6 +301,7 @@ impl Index {
     /// The message with this UID: known, or asked for alone, so that one name costs one exchange however large the
     /// mailbox is.
     pub async fn find(&self, client: &Client, uid: Uid) -> Result<Arc<Summary>> {
+        self.wake().await;
         if let Some(summary) = self.get(uid) {
             return Ok(summary);
         }

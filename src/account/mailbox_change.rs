@@ -36,7 +36,7 @@ impl Account {
     pub(super) fn take_list(&self, rows: &[ListRow], asked: Instant) {
         let moved = {
             let mut table = self.table();
-            table.listed = Some(asked);
+            (table.listed, table.old) = (Some(asked), false);
             table.mailboxes.update(rows, &self.message_changes)
         };
         self.tell_moved(moved);

@@ -4,6 +4,8 @@
 //! free number, names taken in sorted order. It is never given to another mailbox while the mount lives, and a mailbox
 //! whose UIDVALIDITY changed gets another one.
 
+mod kept;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -333,7 +335,7 @@ mod tests {
     }
 
     fn listed(names: &[&str]) -> (Mailboxes, Changes) {
-        let changes = Changes { to: tokio::sync::mpsc::unbounded_channel().0, hide_deleted: false };
+        let changes = Changes { to: tokio::sync::mpsc::unbounded_channel().0, hide_deleted: false, store: None };
         let mut mailboxes = Mailboxes::default();
         mailboxes.update(&rows(names), &changes);
         (mailboxes, changes)

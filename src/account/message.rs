@@ -16,6 +16,7 @@ use crate::mail::mime::{self, Parsed};
 use crate::mail::part::{Body, Encoding, Part};
 use crate::mail::section::{Section, Text};
 use crate::mail::walk::Wants;
+use crate::store::Details;
 use crate::tree::entries::{self, Entries, EntryInfo};
 use crate::tree::node::{EntryId, MailboxId};
 
@@ -128,6 +129,30 @@ impl Message {
         mime::sane(&root, summary.size).then(|| Self::new(mailbox, whole, summary, root, Origin::Server))
     }
 
+    /// The message as an earlier mount knew it.
+    pub async fn recall(
+        content: &Content,
+        mailbox: MailboxId,
+        whole: Arc<Object>,
+        summary: Arc<Summary>,
+        details: Details,
+    ) -> Option<Arc<Self>> {
+        let message = match details.root {
+            Some(root) => Arc::new(Self::told(mailbox, whole, summary, root)?),
+            None => Self::take_apart(content, mailbox, whole, summary).await.ok()?,
+        };
+        message.lock().sizes.extend(details.sizes.into_iter().map(|(entry, size)| (EntryId(entry), size)));
+        Some(message)
+    }
+
+    /// How it is built is kept on disk.
+    pub fn keep(&self) {
+        if let Some(shelf) = &self.locator().shelf {
+            let told = matches!(self.origin, Origin::Server).then(|| self.root.clone());
+            shelf.put_structure(self.summary.uid, told);
+        }
+    }
+
     /// Fetches the message whole and takes it apart here.
     async fn take_apart(
         content: &Content,
@@ -236,7 +261,10 @@ impl Message {
 
     /// The size of a file was learnt.
     pub fn learn_size(&self, id: EntryId, size: u64) {
-        self.lock().sizes.insert(id, size);
+        let before = self.lock().sizes.insert(id, size);
+        if let Some(shelf) = self.locator().shelf.as_ref().filter(|_| before != Some(size)) {
+            shelf.put_size(self.summary.uid, id.0, size);
+        }
     }
 
     /// At least the size of a file, and not 0, from memory.

@@ -7,11 +7,13 @@ mod content;
 mod doubt;
 mod fetch;
 mod figures;
+mod files;
 mod flight;
 mod group;
 mod index;
 mod info;
 mod intent;
+mod kept;
 mod later;
 mod mailbox_change;
 mod mailboxes;
@@ -33,7 +35,6 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use lru::LruCache;
 use tokio::sync::mpsc;
 
@@ -42,16 +43,15 @@ use self::content::Content;
 use self::flight::Flights;
 use self::index::Index;
 use self::mailboxes::{Mailboxes, Moved};
-use self::object::{Length, Object};
+use self::object::Object;
 use self::reading::Reading;
 use crate::error::{Error, Result};
 use crate::imap::Client;
 use crate::imap::server::Event;
 use crate::mail::envelope::Summary;
 use crate::mail::mailbox::Change;
-use crate::mail::section::Section;
 use crate::mail::uid::Uid;
-use crate::mail::walk::Wants;
+use crate::store::{Mailboxes as Kept, Store};
 use crate::tree::node::{EntryId, MailboxId};
 
 pub use self::info::Quota;
@@ -85,6 +85,10 @@ pub struct Options {
     pub read_only: bool,
     /// Moves, removals and flags of messages return when they are queued.
     pub write_behind: bool,
+    /// The disk cache, or in a few words why there is none.
+    pub store: std::result::Result<Store, &'static str>,
+    /// There is no server: only what is in the disk cache can be had.
+    pub offline: bool,
 }
 
 /// Trees of messages that are kept, octets (estimated).
@@ -147,6 +151,10 @@ pub struct Account {
 struct Table {
     mailboxes: Mailboxes,
     listed: Option<Instant>,
+    /// They are those of an earlier mount: the server has not been asked in this one.
+    old: bool,
+    /// As they were kept last.
+    kept: Kept,
     root: Option<MailboxId>,
     /// When mailboxes came to a directory or went, as far as we saw.
     moved: HashMap<Option<MailboxId>, SystemTime>,
@@ -183,18 +191,30 @@ impl Account {
             figures: figures::Figures::default(),
             changing: change::Changing::default(),
             watch: watch::Watch::default(),
-            message_changes: index::Changes { to: message_changes, hide_deleted },
+            message_changes: index::Changes { to: message_changes, hide_deleted, store: options.store.clone().ok() },
             changed,
             changes: Mutex::new(Some(changes)),
             client,
             options,
         });
-        account.list().await?;
-        if let Some(path) = &account.options.root_mailbox {
-            let mut table = account.table();
-            table.root = Some(table.mailboxes.find(path).ok_or(Error::NotFound)?);
+        account.restore_mailboxes();
+        let root = account.options.root_mailbox.as_deref();
+        let find = |path| account.table().mailboxes.find(path);
+        let is_known = account.table().old && root.is_none_or(|path| find(path).is_some());
+        match (is_known, account.options.offline) {
+            (false, true) => return Err(Error::offline("it is not in the disk cache")),
+            (false, false) => account.list().await?,
+            (true, _) => {}
+        }
+        if let Some(path) = root {
+            let root = find(path).ok_or(Error::NotFound)?;
+            account.table().root = Some(root);
         }
         account.listen(from_indexes, events);
+        if is_known && !account.options.offline {
+            let account = Arc::clone(&account);
+            tokio::spawn(async move { account.refresh_mailboxes().await });
+        }
         Ok(account)
     }
 
@@ -247,7 +267,9 @@ impl Account {
             return Ok(());
         }
         let account = Arc::clone(self);
-        self.list_flights.join((), || async move { account.list().await }).await
+        let asked = self.list_flights.join((), || async move { account.list().await });
+        let is_old = self.table().old;
+        self.ask_old(is_old, asked).await
     }
 
     async fn list(&self) -> Result<()> {
@@ -256,6 +278,7 @@ impl Account {
     }
 
     fn tell_moved(&self, moved: impl IntoIterator<Item = Moved>) {
+        self.keep_mailboxes();
         for Moved { parent, component } in moved {
             self.table().moved.insert(parent, SystemTime::now());
             // A closed channel: nobody is mounted.
@@ -327,7 +350,7 @@ impl Account {
         self.settle_arrivals(id).await;
         let index = self.index(id)?;
         if !index.is_fresh(self.options.poll_interval) {
-            self.bring_up(&index).await?;
+            self.freshen(&index).await?;
             self.used(&index);
         }
         index.list(self.arrivals.now());
@@ -347,6 +370,7 @@ impl Account {
     /// A message: known, or asked for alone.
     pub async fn summary(self: &Arc<Self>, id: MailboxId, uid: Uid) -> Result<Arc<Summary>> {
         let index = self.index(id)?;
+        index.wake().await;
         if let Some(summary) = index.get(uid) {
             return Ok(summary);
         }
@@ -380,121 +404,5 @@ impl Account {
             }
         }
         outcome
-    }
-
-    /// The octets of a message, `BODY[]`.
-    fn whole(&self, id: MailboxId, summary: &Summary) -> Result<Arc<Object>> {
-        let locator = self.index(id)?.locate(summary).ok_or(Error::Stale)?;
-        let mut wholes = self.wholes.lock().unwrap_or_else(PoisonError::into_inner);
-        // A message of no octets is looked at before it is believed.
-        let length = if summary.size == 0 { Length::Hint(0) } else { Length::Exact(summary.size) };
-        let new = || self.content.object(locator, Section::message(), length);
-        Ok(Arc::clone(wholes.get_or_insert((id, summary.uid), new)))
-    }
-
-    /// A message and what is in it.
-    pub async fn message(self: &Arc<Self>, id: MailboxId, uid: Uid) -> Result<Arc<Message>> {
-        let summary = self.summary(id, uid).await?;
-        self.look_ahead((id, uid), Wants::STRUCTURE);
-        if !self.messages.contains(&(id, uid)) {
-            self.arrivals.wait((id, uid), Wants::STRUCTURE).await;
-        }
-        if let Some(message) = self.messages.get(&(id, uid)) {
-            return Ok(message);
-        }
-        let index = self.index(id)?;
-        let account = Arc::clone(self);
-        let fetch = || async move {
-            let whole = account.whole(id, &summary)?;
-            let fetched = Message::fetch(&account.client, &account.content, id, whole, summary).await;
-            let message = account.settle(&index, fetched)?;
-            account.messages.put((id, uid), Arc::clone(&message));
-            Ok(message)
-        };
-        self.message_flights.join((id, uid), fetch).await
-    }
-
-    /// The exact size of a file of a message, in octets as they are read.
-    pub async fn size(self: &Arc<Self>, message: &Arc<Message>, entry: EntryId) -> Result<u64> {
-        self.expect_size(message, entry).await;
-        match self.reading.size(&self.content, message, entry).await {
-            Err(Error::Protocol(_)) if message.can_be_taken_apart() => {
-                let new = self.distrust(message, entry).await?;
-                let size = self.reading.size(&self.content, &new, entry).await?;
-                // Who asked holds the old one, and is to show the size that a reader gets.
-                message.learn_size(entry, size);
-                Ok(size)
-            }
-            outcome => self.settled(message, outcome),
-        }
-    }
-
-    /// Opens a file of a message.
-    pub async fn open_entry(self: &Arc<Self>, id: MailboxId, uid: Uid, entry: EntryId) -> Result<Reader> {
-        if entry == EntryId::RAW {
-            // The message as it is needs no structure.
-            let summary = self.summary(id, uid).await?;
-            let whole = self.whole(id, &summary)?;
-            self.arrivals.wait((id, uid), Wants::WHOLE).await;
-            if summary.size == 0 && self.content.exact_length(&whole).await? > 0 {
-                return Err(Error::protocol("the message was said to be empty, and is not"));
-            }
-            return Ok(Reader::whole(id, whole, summary.size));
-        }
-        let message = self.message(id, uid).await?;
-        self.expect_entry(&message, entry).await;
-        match self.reading.open(&self.content, &message, entry).await {
-            Err(Error::Protocol(_)) if message.can_be_taken_apart() => {
-                let message = self.distrust(&message, entry).await?;
-                self.reading.open(&self.content, &message, entry).await
-            }
-            outcome => self.settled(&message, outcome),
-        }
-    }
-
-    /// `size` octets of an open file from `offset` on, fewer only at its end.
-    pub async fn read(self: &Arc<Self>, reader: &Reader, offset: u64, size: u32) -> Result<Bytes> {
-        self.look_ahead_of_read(reader, offset.saturating_add(size.into()));
-        let before = reader.known_size();
-        let outcome = self.reading.read(&self.content, reader, offset, size).await;
-        if let Some((message, entry, size)) = reader.known_size()
-            && before.is_some_and(|before| before.2 != size)
-        {
-            self.tell_size(message, entry);
-        }
-        match before {
-            Some((message, ..)) => self.settled(message, outcome),
-            None => outcome,
-        }
-    }
-
-    /// The size of an entry is not what it was told to be.
-    fn tell_size(&self, message: &Message, entry: EntryId) {
-        // A closed channel: nobody is mounted.
-        let _ = self.changed.send(Changed::Size(message.mailbox, message.summary.uid, entry));
-    }
-
-    /// The message taken apart here, in the place of what the server said of it. An error when the file would be
-    /// another one then.
-    async fn distrust(&self, message: &Arc<Message>, entry: EntryId) -> Result<Arc<Message>> {
-        let new = message.distrust(&self.content).await?;
-        let name = |message: &Message| message.entry(entry).map(|e| (e.parent, e.name.clone()));
-        if name(&new)? != name(message)? {
-            return Err(Error::protocol("what the server says of the parts and what it gives do not agree"));
-        }
-        self.messages.put((message.mailbox, message.summary.uid), Arc::clone(&new));
-        // The sizes that were told already came from the same server.
-        for entry in message.entries.iter().filter(|entry| message.known_size(entry.id).is_some()) {
-            self.tell_size(message, entry.id);
-        }
-        Ok(new)
-    }
-
-    /// After a question about a message that was known: when it is gone, the next look at its mailbox asks.
-    fn settled<T>(&self, message: &Message, outcome: Result<T>) -> Result<T> {
-        match self.index(message.mailbox) {
-            Ok(index) => self.settle(&index, outcome),
-            Err(_) => outcome,
-        }
     }
 }

@@ -1,12 +1,13 @@
 //! A run of octets on the server: one section of one message, and what is known of its length.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::imap::Target;
 use crate::imap::response::{Data, FetchRow};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
 use crate::mail::uid::{Uid, UidValidity};
+use crate::store::{Entry, Shelf};
 
 /// The name of a mailbox, shared by all who ask about it: when the mailbox is renamed, open files go on being read.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub struct Locator {
     pub uid: Uid,
     /// RFC822.SIZE, octets: what tells it from a message that a server makes up in the place of one that is gone.
     pub size: u64,
+    /// Where what comes of it is kept on disk.
+    pub shelf: Option<Shelf>,
 }
 
 impl Locator {
@@ -103,6 +106,8 @@ pub struct Object {
     /// The section.
     pub section: Section,
     state: Mutex<State>,
+    /// What is kept of it on disk, once that was looked up.
+    kept: OnceLock<Arc<Entry>>,
 }
 
 #[derive(Debug)]
@@ -115,7 +120,8 @@ struct State {
 impl Object {
     /// An object of which only `length` is known.
     pub fn new(id: u64, locator: Locator, section: Section, length: Length) -> Self {
-        Self { id, locator, section, state: Mutex::new(State { length, whole_only: false, seen_end: None }) }
+        let state = Mutex::new(State { length, whole_only: false, seen_end: None });
+        Self { id, locator, section, state, kept: OnceLock::new() }
     }
 
     /// What is known of its length.
@@ -126,6 +132,22 @@ impl Object {
     /// A better length was learnt.
     pub fn set_length(&self, length: Length) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).length = length;
+    }
+
+    /// What is kept of it on disk, once that was looked up.
+    pub fn kept(&self) -> Option<&Arc<Entry>> {
+        self.kept.get()
+    }
+
+    /// This is kept of it on disk.
+    pub fn set_kept(&self, entry: Arc<Entry>) {
+        // Who was first found the same.
+        let _ = self.kept.set(entry);
+    }
+
+    /// Is a block of it on disk?
+    pub fn is_kept(&self, block: u64) -> bool {
+        self.kept().is_some_and(|entry| entry.has(block))
     }
 
     /// Did the server answer a range of it wrongly, so that it is only asked for whole?

@@ -9,6 +9,7 @@ use tracing::debug;
 use super::cache::Cache;
 use super::content::Content;
 use super::flight::Flights;
+use super::kept::recall;
 use super::message::{FilePart, Message, Source};
 use super::object::Object;
 use crate::error::{Error, Result};
@@ -267,6 +268,7 @@ impl Reading {
         }
         let (this, content, source) = (Arc::clone(self), Arc::clone(content), source.clone());
         let find = || async move {
+            recall(&source.object).await;
             let layout = match encoding {
                 Encoding::Identity => Arc::new(Layout::identity(exact_length(&content, &source).await?)),
                 Encoding::Base64 => match ends(&content, &source).await? {

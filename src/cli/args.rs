@@ -8,7 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-use crate::config::settings::{Password, Token, parse_umask};
+use crate::config::settings::{Password, Token, parse_size, parse_umask};
 use crate::config::{self, Settings};
 use crate::imap;
 
@@ -61,6 +61,8 @@ pub enum Command {
     Search(Search),
     /// Print the lines of messages that match a pattern; only messages that the server finds are read
     Grep(Grep),
+    /// Look at what is kept on disk, clear it away, or fill it
+    Cache(Cache),
     /// Write an account into the config file
     Configure(Configure),
     /// Print completions for a shell
@@ -92,6 +94,9 @@ pub struct Mount {
     pub view: View,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub disk: Disk,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub connection: Connection,
 }
 
@@ -121,9 +126,28 @@ pub struct View {
     /// Mount on a directory that is not empty, and hide what is in it
     #[arg(long, env = "IMAPFS_NONEMPTY", value_parser = BoolishValueParser::new())]
     pub nonempty: bool,
+    /// Show what is in the disk cache, without a server; nothing can be changed
+    #[arg(long, env = "IMAPFS_OFFLINE", value_parser = BoolishValueParser::new())]
+    pub offline: bool,
     /// Permission bits to take away from 700 (directories) and 600 (files), in octal
     #[arg(long, env = "IMAPFS_UMASK", value_name = "BITS", value_parser = parse_umask)]
     pub umask: Option<u16>,
+}
+
+/// What is kept on disk from one mount to the next.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Disk cache")]
+pub struct Disk {
+    /// Keep nothing on disk
+    #[arg(long, env = "IMAPFS_NO_CACHE", value_parser = BoolishValueParser::new(), conflicts_with = "offline")]
+    pub no_cache: bool,
+    /// The most that is kept of this account: a number of octets, or with K, M, G or T of so many KiB and so on
+    /// [default: 2G]
+    #[arg(long, env = "IMAPFS_CACHE_SIZE", value_name = "SIZE", value_parser = parse_size)]
+    pub cache_size: Option<u64>,
+    /// Where it is kept [default: $XDG_CACHE_HOME/imapfs]
+    #[arg(long, env = "IMAPFS_CACHE_DIR", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// How to connect and log in.
@@ -245,6 +269,46 @@ pub struct Check {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub connection: Connection,
+}
+
+/// `imapfs cache`.
+#[derive(Args, Debug)]
+pub struct Cache {
+    #[command(subcommand)]
+    #[allow(missing_docs)]
+    pub command: CacheCommand,
+}
+
+/// What to do with it.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show how much is kept of each account, and where
+    Info(CacheOf),
+    /// Clear it away; mounts that use it go on without
+    Clear(CacheOf),
+    /// Read the mailboxes of a mount, so that they are kept: how messages are built, headers and texts
+    Warm {
+        /// The mount, or a mailbox in it (with those below it)
+        #[arg(value_hint = ValueHint::DirPath)]
+        path: PathBuf,
+        /// Attachments too
+        #[arg(long, env = "IMAPFS_ALL", value_parser = BoolishValueParser::new())]
+        all: bool,
+    },
+}
+
+/// Which caches.
+#[derive(Args, Debug)]
+pub struct CacheOf {
+    /// Account of the config file, or imaps://user@host[:port] [default: all]
+    #[arg(value_name = "ACCOUNT|URL")]
+    pub account: Option<String>,
+    /// Where they are [default: as the account says, else $XDG_CACHE_HOME/imapfs]
+    #[arg(long, env = "IMAPFS_CACHE_DIR", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub cache_dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, env = "IMAPFS_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
 }
 
 /// `imapfs configure`.
@@ -372,6 +436,9 @@ impl Mount {
             show_views: self.view.show_views.then_some(true),
             allow_other: self.view.allow_other.then_some(true),
             umask: self.view.umask,
+            cache: self.disk.no_cache.then_some(false),
+            cache_size: self.disk.cache_size,
+            cache_dir: self.disk.cache_dir.clone(),
             ..self.connection.settings()
         }
     }

@@ -53,7 +53,7 @@ pub fn run(check: &Check, global: &Global, password: Option<SecretString>) -> Re
     log::start(global, false)?;
     let argument = check.account.as_deref();
     let target = target::find(argument, global)?.with_flags(check.connection.settings(), argument)?;
-    let options = target.imap_options(global, &check.connection, password)?;
+    let options = target.imap_options(global, &check.connection, password, false)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod background;
+mod cache;
 mod check;
 mod configure;
 pub mod exit;
@@ -62,6 +63,7 @@ fn run(arguments: Vec<OsString>, password: Option<SecretString>) -> Result<(), F
         Command::Check(check) => check::run(&check, &cli.global, password),
         Command::Grep(grep) => grep::run(&grep),
         Command::Search(search) => search::run(&search),
+        Command::Cache(cache) => cache::run(&cache.command, &cli.global),
         Command::Configure(configure) => configure::run(&configure, &cli.global),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man => generate::man(),

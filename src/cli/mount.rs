@@ -11,11 +11,16 @@ use secrecy::SecretString;
 use super::args::{Cli, Command, Global, Mount};
 use super::background::{self, Side};
 use super::exit::{Exit, Failure};
+use super::target::Target;
 use super::{args, log, mount_options, parse, print, target};
 use crate::account::Deletion;
 use crate::config::{Delete, Names};
 use crate::error::Error;
 use crate::mount::{self, Options};
+use crate::store;
+
+/// Default of `--cache-size`, octets.
+const CACHE_SIZE: u64 = 2 << 30;
 
 /// Mounts as this command line says, in which `-o` still stands as it was given.
 ///
@@ -98,7 +103,12 @@ fn options(mount: &Mount, global: &Global, password: Option<SecretString>) -> Re
     let argument = mount.account();
     let target = target::find(argument, global)?.with_flags(mount.settings(), argument)?;
     let mountpoint = mountpoint(mount.mountpoint())?;
-    let imap = target.imap_options(global, &mount.connection, password)?;
+    let offline = mount.view.offline;
+    let imap = target.imap_options(global, &mount.connection, password, offline)?;
+    let cache = cache(&target)?;
+    if offline && cache.is_none() {
+        return Err(Failure::usage("--offline shows what is in the disk cache, and there is none"));
+    }
     let settings = target.settings;
     Ok(Options {
         name: target.name,
@@ -110,15 +120,27 @@ fn options(mount: &Mount, global: &Global, password: Option<SecretString>) -> Re
         umask: settings.umask.unwrap_or(0),
         nonempty: mount.view.nonempty,
         searches: settings.searches.into_iter().map(|(name, query)| (name, Arc::new(query))).collect(),
-        read_only: imap.read_only,
+        read_only: imap.read_only || offline,
         deletion: match settings.delete.unwrap_or_default() {
             Delete::Trash => Deletion::Trash,
             Delete::Expunge => Deletion::Expunge,
             Delete::Flag => Deletion::Flag,
         },
         write_behind: settings.write_behind.unwrap_or(false),
+        cache,
+        offline,
         imap,
     })
+}
+
+/// The disk cache, unless nothing is to be kept.
+fn cache(target: &Target) -> Result<Option<store::Options>, Failure> {
+    if target.settings.cache == Some(false) {
+        return Ok(None);
+    }
+    let Some(directory) = target.cache_dir()? else { return Ok(None) };
+    let limit = target.settings.cache_size.unwrap_or(CACHE_SIZE);
+    Ok(Some(store::Options { directory, account: target.cache_account()?, limit }))
 }
 
 /// The directory to mount on, absolute and without symbolic links. One whose file system has lost its process

@@ -1,6 +1,7 @@
 //! Which account is meant, and what the layers below are told about it: flags go before the URL or the config file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -12,7 +13,9 @@ use crate::config::secret::Sources;
 use crate::config::{self, Settings};
 use crate::error::Error;
 use crate::fuse;
+use crate::imap::options::CredentialSource;
 use crate::imap::{self, Tls};
+use crate::store;
 
 /// Default of `--connections`: one watches, the others fetch; providers allow 10 to 15 in all.
 const CONNECTIONS: usize = 4;
@@ -80,7 +83,32 @@ impl Target {
         Ok(Target { settings: flags.over(self.settings), ..self })
     }
 
-    /// The Options of the connections. Reads the secret, or asks for it on the terminal.
+    /// Whose the disk cache is.
+    ///
+    /// # Errors
+    /// Config when host or user are missing.
+    pub fn cache_account(&self) -> Result<store::Account, Failure> {
+        let Settings { host, user, port, tls, .. } = &self.settings;
+        let missing = |what: &str| Failure::new(Exit::Config, format!("account `{}` has no {what}", self.name));
+        Ok(store::Account {
+            user: user.clone().ok_or_else(|| missing("user"))?,
+            host: host.clone().ok_or_else(|| missing("host"))?,
+            port: port.unwrap_or(usual_port(tls.unwrap_or(Tls::Implicit))),
+        })
+    }
+
+    /// Where the disk cache is, if there is a place for it.
+    ///
+    /// # Errors
+    /// Usage for an empty path.
+    pub fn cache_dir(&self) -> Result<Option<PathBuf>, Failure> {
+        match &self.settings.cache_dir {
+            Some(path) => absolute(path).map(Some),
+            None => Ok(config::cache_dir()),
+        }
+    }
+
+    /// The Options of the connections. Reads the secret, or asks for it on the terminal; not when `offline`.
     ///
     /// # Errors
     /// Config when host or user are missing or a password file is not private; Auth when there is no secret.
@@ -89,6 +117,7 @@ impl Target {
         global: &Global,
         flags: &Connection,
         environment: Option<SecretString>,
+        offline: bool,
     ) -> Result<imap::Options, Failure> {
         let settings = &self.settings;
         let missing = |what: &str| Failure::new(Exit::Config, format!("account `{}` has no {what}", self.name));
@@ -108,12 +137,16 @@ impl Target {
             stdin: flags.password_stdin,
             uid: fuse::current_ids().0,
         };
-        let credentials = sources.open().map_err(|error| match error {
+        let opened = match offline {
+            true => Ok(Arc::new(|| Err(Error::offline("mounted without a server"))) as CredentialSource),
+            false => sources.open(),
+        };
+        let credentials = opened.map_err(|error| match error {
             Error::Denied(_) | Error::Invalid(_) => Failure::config(error),
             error => Failure::new(Failure::from(error.clone()).exit, reason(&error)),
         })?;
         Ok(imap::Options {
-            port: settings.port.unwrap_or(if tls == Tls::Implicit { 993 } else { 143 }),
+            port: settings.port.unwrap_or(usual_port(tls)),
             host,
             tls,
             tls_ca,
@@ -126,6 +159,10 @@ impl Target {
             timeout: settings.timeout.map_or(TIMEOUT, Duration::from_secs),
         })
     }
+}
+
+fn usual_port(tls: Tls) -> u16 {
+    if tls == Tls::Implicit { 993 } else { 143 }
 }
 
 /// A missing secret is no refused login.

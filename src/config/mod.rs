@@ -36,6 +36,13 @@ pub fn user_file() -> Option<PathBuf> {
     dir.is_absolute().then(|| dir.join("imapfs/config.toml"))
 }
 
+/// Where caches are when no other place was named: `$XDG_CACHE_HOME/imapfs`, else below `$HOME/.cache`; `None` without a
+/// home.
+pub fn cache_dir() -> Option<PathBuf> {
+    let dir = etcetera::base_strategy::Xdg::new().ok()?.cache_dir();
+    dir.is_absolute().then(|| dir.join("imapfs"))
+}
+
 /// Where the config file is when none was named: the user's own if it exists, else [`SYSTEM_FILE`] if that exists,
 /// else the place where the user's own would be.
 pub fn default_file() -> PathBuf {
@@ -78,7 +85,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config> {
     })?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     for account in config.accounts.values_mut() {
-        for path in [&mut account.tls_ca, &mut account.password.file].into_iter().flatten() {
+        for path in [&mut account.tls_ca, &mut account.password.file, &mut account.cache_dir].into_iter().flatten() {
             *path = expand(path, folder);
         }
     }

@@ -75,6 +75,13 @@ pub struct Settings {
     /// Permission bits that are taken away: in the file a string of octal digits, as umask(1) takes it.
     #[serde(deserialize_with = "umask")]
     pub umask: Option<u16>,
+    /// Something is kept on disk.
+    pub cache: Option<bool>,
+    /// The most that is, octets: in the file a number, or a string such as "500M".
+    #[serde(deserialize_with = "size")]
+    pub cache_size: Option<u64>,
+    /// Where.
+    pub cache_dir: Option<PathBuf>,
     /// Saved searches: `[accounts.NAME.searches]`, a query for each name.
     #[serde(deserialize_with = "searches")]
     pub searches: BTreeMap<String, Query>,
@@ -128,6 +135,9 @@ impl Settings {
             show_views: self.show_views.or(below.show_views),
             allow_other: self.allow_other.or(below.allow_other),
             umask: self.umask.or(below.umask),
+            cache: self.cache.or(below.cache),
+            cache_size: self.cache_size.or(below.cache_size),
+            cache_dir: self.cache_dir.or(below.cache_dir),
             searches: if self.searches.is_empty() { below.searches } else { self.searches },
             password: Password {
                 command: self.password.command.or(below.password.command),
@@ -148,6 +158,38 @@ pub fn parse_umask(text: &str) -> Result<u16, String> {
         .ok()
         .filter(|mask| *mask <= 0o777 && text.starts_with(|c: char| c.is_ascii_digit()))
         .ok_or_else(|| "expected octal digits, 000 to 777".into())
+}
+
+/// Parses a number of octets: `500M` are 500 MiB, and so with K, G and T.
+///
+/// # Errors
+/// A sentence.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let power = match unit.to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
+        "" => 0,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        _ => 9,
+    };
+    let octets = number.parse::<u64>().ok().filter(|_| power < 9).and_then(|n| n.checked_mul(1 << (10 * power)));
+    octets.ok_or_else(|| "expected a number of octets, such as 500M or 2G".into())
+}
+
+fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Size {
+        Number(u64),
+        Text(String),
+    }
+    let wrong = |reason: String| D::Error::custom(format!("cache-size: {reason}"));
+    match Size::deserialize(from).map_err(|_| wrong("expected a number of octets, such as \"500M\"".into()))? {
+        Size::Number(octets) => Ok(Some(octets)),
+        Size::Text(text) => parse_size(&text).map(Some).map_err(wrong),
+    }
 }
 
 fn umask<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {

@@ -57,6 +57,12 @@ impl Client {
         Self { on: Some(selected.connection).filter(|connection| *connection > 0), ..self.clone() }
     }
 
+    /// A client without a server: whatever is asked, it is unreachable.
+    pub fn unreachable() -> Self {
+        // Nobody is at the far end.
+        Self::from_channel(mpsc::unbounded_channel().0, Server::default())
+    }
+
     /// What the server is.
     pub fn server(&self) -> &Server {
         &self.server

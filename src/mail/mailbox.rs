@@ -125,6 +125,18 @@ impl Mailbox {
         Some((synced.validity, synced.highest_modseq.filter(|modseq| *modseq > 0)?))
     }
 
+    /// Takes in what was known of it before this process began: all that there was when `opened` was told. Of another
+    /// UIDVALIDITY, and when it is known already, nothing.
+    pub fn restore(&mut self, opened: Opened, messages: impl IntoIterator<Item = Arc<Summary>>) {
+        if self.is_complete() || self.validity().is_some_and(|validity| validity != opened.validity) {
+            return;
+        }
+        let newer = std::mem::take(&mut self.messages);
+        self.messages = messages.into_iter().map(|message| (message.uid, message)).collect();
+        self.messages.extend(newer);
+        (self.opened, self.synced) = (Some(opened), Some(opened));
+    }
+
     /// How many are known.
     pub fn len(&self) -> usize {
         self.messages.len()

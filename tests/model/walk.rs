@@ -53,6 +53,8 @@ pub fn options() -> account::Options {
         deletion: account::Deletion::default(),
         read_only: false,
         write_behind: false,
+        store: Err("off"),
+        offline: false,
     }
 }
 

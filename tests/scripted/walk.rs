@@ -71,6 +71,8 @@ impl Mounted {
             deletion: account::Deletion::default(),
             read_only: false,
             write_behind: false,
+            store: Err("off"),
+            offline: false,
         };
         match Account::open(client.clone(), unasked, account).await {
             Ok(account) => Ok(Mounted { client, fs: Fs::new(account, fs::Options::default()) }),

@@ -18,6 +18,7 @@ use crate::mail::uid::UidSet;
 impl Index {
     /// Brings the index up to date: STATUS when that may do, else SELECT and what its answer makes worth asking.
     pub async fn sync(&self, client: &Client) -> Result<()> {
+        self.wake().await;
         match self.sync_once(client).await {
             // With the connection went what it had told: another one is asked from the beginning.
             Err(Error::Offline(_)) => self.sync_once(client).await,

@@ -1,0 +1,171 @@
+//! What outlives the mount, as the account uses it: looked up before the server is asked, kept as it comes.
+//!
+//! A mailbox that an earlier mount knew is shown at once. The server is asked all the same: who looks first waits for its
+//! answer for a moment, and what comes later reaches the kernel as any change does.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::Account;
+use super::content::Content;
+use super::index::Index;
+use super::message::Message;
+use super::object::{Length, Locator, Object};
+use super::walk::Coming;
+use crate::error::{Error, Result};
+use crate::mail::envelope::Summary;
+use crate::mail::range::blocks;
+use crate::mail::section::Section;
+use crate::mail::uid::Uid;
+use crate::store::Details;
+use crate::tree::node::{EntryId, MailboxId};
+
+/// How long the first look at what an earlier mount knew waits for what is true now: a server that is near has answered by
+/// then, and nobody notices.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Finds out what is kept of a section, before anything of it is read.
+pub async fn recall(object: &Object) {
+    let Some(shelf) = object.locator.shelf.as_ref().filter(|_| object.kept().is_none()) else { return };
+    let Some(entry) = shelf.entry(object.locator.uid, &object.section).await else { return };
+    match (entry.length(), object.length()) {
+        (Some(kept), Length::Exact(known)) if kept != known => entry.forget(),
+        (Some(kept), Length::Hint(_)) => object.set_length(Length::Exact(kept)),
+        _ => {}
+    }
+    object.set_kept(entry);
+}
+
+/// The octets of adjoining blocks that are kept; `None` when they turn out not to be, or not to be what they were.
+pub async fn read_kept(object: &Object, range: &Range<u64>) -> Option<Bytes> {
+    let (shelf, entry) = (object.locator.shelf.as_ref()?, object.kept()?);
+    let octets = shelf.read(entry, blocks(range)).await?;
+    (octets.len() as u64 == range.end - range.start).then_some(octets)
+}
+
+/// Keeps octets that came, from the start of a block on.
+pub fn put_kept(object: &Object, start: u64, octets: &Bytes) {
+    if let (Some(shelf), Some(entry)) = (&object.locator.shelf, object.kept()) {
+        let length = Some(object.length()).filter(|length| length.is_exact()).map(Length::octets);
+        shelf.put(entry, start, octets.clone(), length);
+    }
+}
+
+/// Those of these sections that are kept whole.
+pub async fn kept_sections(locator: &Locator, sections: &[Section]) -> Vec<Option<Bytes>> {
+    match &locator.shelf {
+        Some(shelf) if !sections.is_empty() => shelf.sections(locator.uid, sections).await,
+        _ => vec![None; sections.len()],
+    }
+}
+
+impl Account {
+    /// Takes in the mailboxes that an earlier mount knew.
+    pub(super) fn restore_mailboxes(&self) {
+        let Ok(store) = &self.options.store else { return };
+        let kept = store.mailboxes();
+        let mut table = self.table();
+        table.kept = kept.clone();
+        table.mailboxes.restore(kept, &self.message_changes);
+        let knows_any = table.mailboxes.all().next().is_some();
+        table.old = knows_any;
+    }
+
+    /// Keeps the mailboxes that there are now, if they changed.
+    pub(super) fn keep_mailboxes(&self) {
+        let Ok(store) = &self.options.store else { return };
+        let mut table = self.table();
+        let now = table.mailboxes.to_keep();
+        if now == table.kept {
+            return;
+        }
+        let living = table.kept.ids.iter().map(|(_, id)| id);
+        living.filter(|id| now.spent.binary_search(id).is_ok()).for_each(|id| store.forget(*id));
+        store.keep_mailboxes(now.clone());
+        table.kept = now;
+    }
+
+    /// Asks about what is shown as it was, no longer than it is worth waiting for; without a server it is what there is.
+    pub(super) async fn ask_old(&self, is_old: bool, asked: impl Future<Output = Result<()>>) -> Result<()> {
+        if !is_old {
+            return asked.await;
+        }
+        match timeout(PATIENCE, asked).await {
+            // The question goes on by itself.
+            Err(_) | Ok(Err(Error::Offline(_))) => Ok(()),
+            Ok(outcome) => outcome,
+        }
+    }
+
+    /// Brings a mailbox up to date for who lists it.
+    pub(super) async fn freshen(self: &Arc<Self>, index: &Arc<Index>) -> Result<()> {
+        index.wake().await;
+        self.ask_old(index.is_old(), self.bring_up(index)).await
+    }
+
+    /// The message as an earlier mount knew it.
+    pub(super) async fn recall_message(
+        &self,
+        id: MailboxId,
+        whole: &Arc<Object>,
+        summary: &Arc<Summary>,
+    ) -> Option<Arc<Message>> {
+        let shelf = whole.locator.shelf.as_ref()?;
+        let details = shelf.details(vec![summary.uid]).await.remove(&summary.uid)?;
+        self.remember(id, whole, summary, details).await
+    }
+
+    async fn remember(
+        &self,
+        id: MailboxId,
+        whole: &Arc<Object>,
+        summary: &Arc<Summary>,
+        details: Details,
+    ) -> Option<Arc<Message>> {
+        let content: &Content = &self.content;
+        let message = Message::recall(content, id, Arc::clone(whole), Arc::clone(summary), details).await?;
+        self.messages.put((id, summary.uid), Arc::clone(&message));
+        Some(message)
+    }
+
+    /// The same of many: those that are known are taken out of what is to be asked for.
+    pub(super) async fn recall_structures(
+        &self,
+        index: &Index,
+        waiting: &mut HashMap<Uid, (Coming, Arc<Summary>, Arc<Object>)>,
+    ) {
+        let shelf = waiting.values().find_map(|(_, _, whole)| whole.locator.shelf.clone());
+        let Some(shelf) = shelf else { return };
+        for (uid, details) in shelf.details(waiting.keys().copied().collect()).await {
+            // One that is to be taken apart here is left to who asks for it.
+            let Some((coming, summary, whole)) = waiting.remove(&uid).filter(|_| details.root.is_some()) else {
+                continue;
+            };
+            self.remember(index.id, &whole, &summary, details).await;
+            drop(coming);
+        }
+    }
+
+    /// Takes in those of these texts that are kept; the others.
+    pub(super) async fn recall_texts(
+        &self,
+        message: &Message,
+        missing: Vec<(EntryId, Section, Option<u64>)>,
+    ) -> Vec<(EntryId, Section, Option<u64>)> {
+        let sections: Vec<Section> = missing.iter().map(|(_, section, _)| section.clone()).collect();
+        let kept = kept_sections(message.locator(), &sections).await;
+        let mut others = Vec::new();
+        for (text, octets) in missing.into_iter().zip(kept) {
+            match octets {
+                Some(octets) => self.reading.put_text(message, text.0, &octets),
+                None => others.push(text),
+            }
+        }
+        others
+    }
+}

@@ -1,4 +1,4 @@
-//! A connection that is cut at each line of a first listing and of the next one, each way: what is listed in the end is
+//! A connection that is cut at each line (every second one where a server can less) of a first listing and of the next one, each way: what is listed in the end is
 //! what the server has, as without the cut, and to look once more changes nothing.
 
 #![allow(clippy::unwrap_used)]
@@ -126,14 +126,14 @@ async fn run(server: &Server, cut: Option<(Dir, u64)>) -> (u64, u64) {
     (stats.lines_up, stats.lines_down)
 }
 
-async fn a_cut_at_each_line(capabilities: &str) {
+async fn a_cut_at_each_line(capabilities: &str, step: usize) {
     let server = Server::start("dovecot", &[("DOVECOT_CAPS", capabilities), ("DOVECOT_MAXCONN", "50")]);
     let (up, down) = run(&server, None).await;
     assert!(up > 5 && down > 20, "{up} {down}");
     let mut mounted = 0;
     let cuts = (1..up).map(|line| (Dir::Up, line)).chain((1..down).map(|line| (Dir::Down, line)));
     // They wait for the next attempt most of the time.
-    for cuts in cuts.collect::<Vec<_>>().chunks(12) {
+    for cuts in cuts.step_by(step).collect::<Vec<_>>().chunks(12) {
         let runs = join_all(cuts.iter().map(|cut| run(&server, Some(*cut)))).await;
         mounted += runs.into_iter().filter(|passed| *passed != (0, 0)).count();
     }
@@ -143,15 +143,15 @@ async fn a_cut_at_each_line(capabilities: &str) {
 
 #[tokio::test]
 async fn a_cut_anywhere_ends_in_the_same_with_qresync() {
-    a_cut_at_each_line("").await;
+    a_cut_at_each_line("", 1).await;
 }
 
 #[tokio::test]
 async fn a_cut_anywhere_ends_in_the_same_with_condstore() {
-    a_cut_at_each_line("IMAP4rev1 SASL-IR LITERAL+ ID ENABLE IDLE UIDPLUS MOVE CONDSTORE ESEARCH UNSELECT").await;
+    a_cut_at_each_line("IMAP4rev1 SASL-IR LITERAL+ ID ENABLE IDLE UIDPLUS MOVE CONDSTORE ESEARCH UNSELECT", 2).await;
 }
 
 #[tokio::test]
 async fn a_cut_anywhere_ends_in_the_same_with_nothing_of_the_kind() {
-    a_cut_at_each_line("IMAP4rev1 SASL-IR LITERAL+ ID UIDPLUS MOVE").await;
+    a_cut_at_each_line("IMAP4rev1 SASL-IR LITERAL+ ID UIDPLUS MOVE", 2).await;
 }

@@ -38,6 +38,8 @@
 //!   others (`imap::machine`). News makes a mailbox doubtful, and one that was listed lately is looked into by itself
 //!   (`account::watch`): by SELECT with the MODSEQ that is known (QRESYNC), else CHANGEDSINCE and a list of UIDs, else by
 //!   comparison. Nothing relies on being told: what is looked at is asked for again after the poll interval.
+//! * *Which connection.* What SELECT told holds for its connection: another one may not have heard of it, answers as if
+//!   it was not so, and says so to nobody. What it made worth asking is asked there ([`imap::Client::on`]), or all over.
 //! * *One flight.* Who asks what is being asked already waits for that answer (`account::flight`); a piece of a body
 //!   on its way is known by each of its blocks (`account::content`). A caller that goes away stops nothing.
 //!   A long range of a body is one command, whose octets are handed on as they come (`account::stream`); what did not
@@ -77,6 +79,8 @@
 //! * Invariant: octets are kept only under the UIDVALIDITY, UID, section and offset that the answer itself named.
 //! * Invariant: sections inside attached messages are never asked for: servers disagree on what they mean. The attached
 //!   message is fetched whole and taken apart here.
+//! * Invariant: a mailbox is known up to the HIGHESTMODSEQ of the SELECT whose questions have all been answered, not of
+//!   any that was heard of since; what is told of a message that is expunged meanwhile is not believed.
 //! * Invariant: no command uses a message sequence number, and none names a range that begins at or past the known end.
 //! * Invariant: search keys are made in `imap::search` alone, of a parsed query; raw ones stand in parentheses that they cannot
 //!   leave. A search that the server answers too widely is judged again here, never believed.

@@ -48,7 +48,7 @@ impl Case {
             tls: Tls::None,
             tls_ca: None,
             user: user.user.clone(),
-            credentials: Arc::new(move || Ok(Credentials::Password(password.clone().into()))),
+            credentials: Arc::new(move |_| Ok(Credentials::Password(password.clone().into()))),
             connections: 4,
             read_only: false,
             compress: true,

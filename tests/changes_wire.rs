@@ -38,7 +38,7 @@ async fn connect(account: &Account, read_only: bool) -> (Client, mpsc::Unbounded
         tls: Tls::None,
         tls_ca: None,
         user: account.user.clone(),
-        credentials: Arc::new(move || Ok(Credentials::Password(password.clone().into()))),
+        credentials: Arc::new(move |_| Ok(Credentials::Password(password.clone().into()))),
         connections: 4,
         read_only,
         // A proxy counts octets.

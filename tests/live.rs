@@ -293,6 +293,54 @@ fn a_mailbox_made_again_on_cyrus_is_another_one() {
     a_mailbox_that_is_made_again_is_another_one(Server::cyrus());
 }
 
+/// A mailbox that others rename or delete under a reader: he reads the right bytes or gets an error.
+fn a_mailbox_that_goes_under_its_reader(server: &Server, renamed: bool) {
+    let (account, bytes, mount, path) = with_big(server);
+    let (old, new) = (account.wire_name("Box"), account.wire_name("Newer"));
+    let file = File::open(&path).unwrap();
+    let mut some = vec![0; 4096];
+    file.read_exact_at(&mut some, 0).unwrap();
+    let mut imap = account.imap();
+    let command = if renamed { format!("RENAME \"{old}\" \"{new}\"") } else { format!("DELETE \"{old}\"") };
+    imap.ok(&command).unwrap();
+    match read_all(&file) {
+        Ok(all) => assert!(all == bytes, "{} of {} bytes and no error", all.len(), bytes.len()),
+        Err(error) => assert!(is_gone(&error), "{error}"),
+    }
+    for offset in [3_000_000, 1_000_000] {
+        let outcome = file.read_exact_at(&mut some, offset);
+        let start = usize::try_from(offset).unwrap();
+        assert!(outcome.as_ref().map_or_else(is_gone, |()| some == bytes[start..start + 4096]), "{outcome:?}");
+    }
+    let mailbox = mount.join(account.path_name("Box"));
+    let went = wait_for(SOON, || {
+        names(mailbox.parent().unwrap());
+        (!mailbox.exists()).then_some(())
+    });
+    assert!(went.is_some(), "{command}: it is still there");
+    if renamed {
+        let directory = mount.join(account.path_name("Newer"));
+        let listed =
+            wait_for(SOON, || fs::read_dir(&directory).ok().map(|entries| entries.count()).filter(|n| *n == 1));
+        assert!(listed.is_some(), "{command}");
+        let path = directory.join(path.parent().unwrap().file_name().unwrap()).join("big.bin");
+        assert!(fs::read(path).unwrap() == bytes);
+    }
+    mount.assert_quiet(&["the answer has no data"]);
+}
+
+#[test]
+fn a_mailbox_that_is_renamed_or_deleted_under_a_reader_on_dovecot_deceives_nobody() {
+    a_mailbox_that_goes_under_its_reader(Server::dovecot(), true);
+    a_mailbox_that_goes_under_its_reader(Server::dovecot(), false);
+}
+
+#[test]
+fn a_mailbox_that_is_renamed_or_deleted_under_a_reader_on_cyrus_deceives_nobody() {
+    a_mailbox_that_goes_under_its_reader(Server::cyrus(), true);
+    a_mailbox_that_goes_under_its_reader(Server::cyrus(), false);
+}
+
 /// A listing holds each message that was there all the time once, whatever comes and goes meanwhile.
 #[test]
 fn listings_are_complete_while_others_append_and_expunge() {

@@ -293,3 +293,47 @@ fn mounted_over(account: &Account, dead: &Mount) {
     assert!(imapfs(&["umount"]));
     assert!(wait_for(Duration::from_secs(5), || (!dead.is_mounted()).then_some(())).is_some());
 }
+
+/// A password that was changed is asked for again when the old one is refused, at once and once.
+#[test]
+fn a_password_that_is_changed_while_it_is_mounted_is_asked_for_again() {
+    let server = Server::start("dovecot", &[]);
+    let logins = |password: &str| {
+        std::fs::write(server.dir.join("passwd"), format!("carol:{{PLAIN}}{password}\n")).unwrap();
+    };
+    logins("first");
+    let mut account = server.account().with(Security::None);
+    (account.user, account.password) = ("carol".to_owned(), "first".to_owned());
+    account.imap().append("INBOX", b"Subject: small\r\n\r\nsmall\r\n", "", None).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (secret, runs) = (dir.path().join("secret"), dir.path().join("runs"));
+    std::fs::write(&secret, "first\n").unwrap();
+    let command = format!("sh -c 'echo x >> {}; cat {}'", runs.display(), secret.display());
+    let proxy = Proxy::new(account.port);
+    let mount = Mount::new(&account.through(&proxy), &["--password-command", &command]);
+    let path = mount.message("INBOX", 1).join("message.eml");
+    // What it gave is not asked for again at once.
+    let old = || std::fs::metadata(&runs).ok()?.modified().ok()?.elapsed().ok().filter(|age| age.as_secs() >= 6);
+    assert!(wait_for(Duration::from_secs(10), old).is_some());
+    logins("second");
+    std::fs::write(&secret, "second\n").unwrap();
+    proxy.strike(Action::Rst);
+    let (read, took) = timed("cat", &path);
+    assert!(read && took < Duration::from_secs(5), "{read} {took:?}");
+    assert_eq!(std::fs::read_to_string(&runs).unwrap(), "x\nx\n");
+    // When it is wrong for good nobody tries it over and over.
+    logins("third");
+    // Dovecot looks at the file once a second.
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let written = now();
+    wait_for(Duration::from_secs(2), || (now() > written).then_some(()));
+    proxy.strike(Action::Rst);
+    let started = Instant::now();
+    let other = mount.join("Trash");
+    let refused = wait_for(Duration::from_secs(8), || std::fs::read_dir(&other).err());
+    assert!(refused.is_some());
+    (0..20).for_each(|_| assert!(std::fs::read_dir(&other).is_err()));
+    let failures = server.log().matches("Password mismatch").count() + server.log().matches("auth failed").count();
+    println!("refused as {refused:?} after {:?}, {failures} refusals in the log", started.elapsed());
+    assert!(failures <= 6, "{}", server.log());
+}

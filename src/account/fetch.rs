@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::object::{Length, Locator, Object};
 use crate::error::{Error, Result};
-use crate::imap::response::{BodyRow, FetchRow};
+use crate::imap::response::{BodyRow, Code, FetchRow};
 use crate::imap::{Class, Client, Command, FetchItem};
 use crate::mail::section::{Section, Text};
 use crate::mail::uid::UidSet;
@@ -128,9 +128,9 @@ pub fn take_body(rows: &[BodyRow], section: &Section, origin: Option<u64>) -> Op
         .and_then(|row| row.data.clone())
 }
 
-/// What a FETCH of these items tells of the message. Without an answer by `is_answer` the message is gone, or new to the
-/// connection (Dovecot's are told of what others bring at the end of a command), so it is asked for once more on one
-/// that has just heard.
+/// What a FETCH of these items tells of the message. Without an answer by `is_answer`, or where it is said to be expunged,
+/// the message is gone, or new to the connection (Dovecot's are told of what others bring at the end of a command), so it
+/// is asked for once more on one that has just heard.
 ///
 /// # Errors
 /// `Stale` when it is gone, or another one; `Protocol` when it is there and there is no answer.
@@ -144,28 +144,31 @@ pub async fn fetch(
 ) -> Result<Vec<FetchRow>> {
     let uids = UidSet::range(locator.uid.get(), locator.uid.get());
     let command = Command::Fetch { uids, items, changed_since: None };
-    let rows = fetch_once(client, locator, command.clone(), limit, class).await?;
-    if is_answer(&rows) {
+    let (rows, expunged) = fetch_once(client, locator, command.clone(), limit, class).await?;
+    if is_answer(&rows) && !expunged {
         return Ok(rows);
     }
     let (_, done) = client.run(locator.target(), Command::Select, Class::Small, SELECTED_MAX).await?;
     let here = done.selected.map(|selected| client.on(&selected));
-    let rows = fetch_once(here.as_ref().unwrap_or(client), locator, command, limit, class).await?;
+    let (rows, expunged) = fetch_once(here.as_ref().unwrap_or(client), locator, command, limit, class).await?;
     match () {
+        () if expunged || rows.is_empty() => Err(Error::Stale),
         () if is_answer(&rows) => Ok(rows),
-        () if rows.is_empty() => Err(Error::Stale),
         () => Err(Error::protocol("the answer has no data")),
     }
 }
 
+/// The rows of the message, and whether some were expunged before they could be told (RFC 5530): what is there of them is
+/// not all.
 async fn fetch_once(
     client: &Client,
     locator: &Locator,
     command: Command,
     limit: u64,
     class: Class,
-) -> Result<Vec<FetchRow>> {
-    let (rows, _) = client.run(locator.target(), command, class, limit).await?;
+) -> Result<(Vec<FetchRow>, bool)> {
+    let (rows, done) = client.run(locator.target(), command, class, limit).await?;
     let rows: Vec<FetchRow> = rows.into_iter().filter_map(|row| locator.pick(row)).map(|row| *row).collect();
-    if rows.iter().all(|row| locator.is_same(row)) { Ok(rows) } else { Err(Error::Stale) }
+    let expunged = done.code == Some(Code::ExpungeIssued);
+    if rows.iter().all(|row| locator.is_same(row)) { Ok((rows, expunged)) } else { Err(Error::Stale) }
 }

@@ -25,6 +25,8 @@ const MAX_BYTES: u64 = 64 << 10;
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// How long the answer of a password command is used without asking again: several connections start at once.
 const COMMAND_FRESH: Duration = Duration::from_secs(60);
+/// The same of a password that was refused: nobody is asked for a passphrase twice for one mistake.
+const COMMAND_JUST_ASKED: Duration = Duration::from_secs(5);
 /// How often a command that has closed its output is looked at for its end.
 const EXIT_POLL: Duration = Duration::from_millis(5);
 
@@ -73,9 +75,9 @@ impl Sources {
         let source = self.choose()?;
         let kept = Kept { secret: ask(&source, COMMAND_LIMIT)?, since: Instant::now(), used: false };
         let kept = Mutex::new(kept);
-        Ok(Arc::new(move || {
+        Ok(Arc::new(move |refused| {
             // Held while a command runs: connections that start together share one run.
-            let secret = again(&source, &mut kept.lock().unwrap_or_else(PoisonError::into_inner))?;
+            let secret = again(&source, &mut kept.lock().unwrap_or_else(PoisonError::into_inner), refused)?;
             let token = matches!(&source, Source::Command { token: true, .. });
             Ok(if token { Credentials::Token(secret) } else { Credentials::Password(secret) })
         }))
@@ -125,11 +127,12 @@ struct Kept {
 
 /// The secret for a connection: the first answer is for the first connection, and then a token is asked for each
 /// time. A password command that fails now (a locked key ring, no terminal any more) does not end a mount whose
-/// password is known.
-fn again(source: &Source, kept: &mut Kept) -> Result<SecretString> {
+/// password is known. One whose password the server `refused` is asked again, unless it has just been.
+fn again(source: &Source, kept: &mut Kept, refused: bool) -> Result<SecretString> {
     let password_command = matches!(source, Source::Command { token: false, .. });
     let used = std::mem::replace(&mut kept.used, true);
-    if !used || password_command && kept.since.elapsed() < COMMAND_FRESH {
+    let fresh = if refused { COMMAND_JUST_ASKED } else { COMMAND_FRESH };
+    if !used || password_command && kept.since.elapsed() < fresh {
         return Ok(kept.secret.clone());
     }
     match ask(source, COMMAND_LIMIT) {

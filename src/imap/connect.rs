@@ -40,13 +40,36 @@ pub struct Connected {
 /// [`Error::Busy`] for too many connections, [`Error::TimedOut`], [`Error::Protocol`], and what the source of
 /// credentials answers.
 pub async fn connect(options: &Options, counters: Arc<Counters>) -> Result<Connected> {
+    let mut used = None;
+    let refused = match connect_with(options, Arc::clone(&counters), &mut used).await {
+        Err(error @ Error::Auth(_)) => error,
+        outcome => return outcome,
+    };
+    // It may have been changed since its source was asked. The same again would only lock the account.
+    let Some(old) = used else { return Err(refused) };
+    match credentials(options, true).await {
+        Ok(new) if !new.is_same(&old) => {
+            tracing::info!("the login was refused, and its source has another secret by now");
+            connect_with(options, counters, &mut Some(new)).await
+        }
+        _ => Err(refused),
+    }
+}
+
+/// Connects and logs in with `used`, or with what the source of credentials gives, which is left there.
+async fn connect_with(options: &Options, counters: Arc<Counters>, used: &mut Option<Credentials>) -> Result<Connected> {
     let stream = transport::dial(options, counters).await?;
     let stream = if options.tls == Tls::Implicit { transport::start_tls(stream, options).await? } else { stream };
-    login(stream, options).await
+    login_with(stream, options, used).await
 }
 
 /// Greeting to login over a stream on which implicit TLS has begun already.
+#[cfg(test)]
 pub async fn login(stream: Box<dyn Stream>, options: &Options) -> Result<Connected> {
+    login_with(stream, options, &mut None).await
+}
+
+async fn login_with(stream: Box<dyn Stream>, options: &Options, used: &mut Option<Credentials>) -> Result<Connected> {
     let mut gate = Gate::new(stream, true, options.debug_protocol);
     let mut client = Client::new(gate.clone());
     let limit = options.timeout;
@@ -77,9 +100,12 @@ pub async fn login(stream: Box<dyn Stream>, options: &Options) -> Result<Connect
         capabilities = None;
     }
     let capabilities = ask_if_unknown(&mut client, &gate, limit, capabilities).await?;
-    let credentials = credentials(options).await?;
-    let mechanism = Mechanism::choose(&credentials, &capabilities)?;
-    authenticate(client, &gate, options, &credentials, mechanism, &capabilities).await?;
+    if used.is_none() {
+        *used = Some(credentials(options, false).await?);
+    }
+    let Some(credentials) = used else { return Err(Error::Local("there are no credentials".into())) };
+    let mechanism = Mechanism::choose(credentials, &capabilities)?;
+    authenticate(client, &gate, options, credentials, mechanism, &capabilities).await?;
     let capabilities = gate.take_capabilities();
     let (stream, unread) = gate.take()?;
     Ok(Connected { stream, unread, capabilities, mechanism })
@@ -98,10 +124,11 @@ async fn ask_if_unknown(
     gate.take_capabilities().ok_or_else(|| Error::protocol("the server does not tell its capabilities"))
 }
 
-/// The secret, asked for anew each time because tokens expire; the source may run a program and wait for it.
-async fn credentials(options: &Options) -> Result<Credentials> {
+/// The secret, asked for anew each time because tokens expire; the source may run a program and wait for it. `refused`:
+/// what it gave last was.
+async fn credentials(options: &Options, refused: bool) -> Result<Credentials> {
     let source = options.credentials.clone();
-    tokio::task::spawn_blocking(move || source())
+    tokio::task::spawn_blocking(move || source(refused))
         .await
         .map_err(|_| Error::Local("the source of the credentials failed".into()))?
 }

@@ -37,8 +37,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The first pause after a refused login: a wrong password tried over and over locks accounts.
 const AUTH_PAUSE: Duration = Duration::from_secs(30);
-/// How long fewer connections are used after the server refused one more.
+/// How long fewer connections are used after the server refused one more, and after one was lost on the way.
 const FEWER: Duration = Duration::from_secs(180);
+const FEWER_SHORTLY: Duration = Duration::from_secs(5);
 /// How often a request is sent: once more when a connection was lost under it.
 const MAX_ATTEMPTS: u32 = 2;
 /// Dearer than an idle connection that must select the mailbox first, and than one with many small reads: so dear that
@@ -377,7 +378,8 @@ impl Dispatcher {
             Err(error) => {
                 let most = self.slots.len() + self.opening.len();
                 tracing::info!(%error, "no further connection; going on with {most}");
-                self.bearable = Some((most, Instant::now() + FEWER));
+                let pause = if matches!(error, Error::Offline(_)) { FEWER_SHORTLY } else { FEWER };
+                self.bearable = Some((most, Instant::now() + pause));
             }
         }
         // Each finds its place, or opens the next connection, or waits for that.

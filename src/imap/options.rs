@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::Result;
 
@@ -28,8 +28,21 @@ pub enum Credentials {
     Token(SecretString),
 }
 
-/// Asked once for each connection, because tokens expire; blocking, so it is called on a blocking thread.
-pub type CredentialSource = Arc<dyn Fn() -> Result<Credentials> + Send + Sync>;
+impl Credentials {
+    /// Are these the same secret?
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Password(one), Self::Password(two)) | (Self::Token(one), Self::Token(two)) => {
+                one.expose_secret() == two.expose_secret()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Asked once for each connection, because tokens expire, and once more, with `true`, when the server refused what it
+/// gave; blocking, so it is called on a blocking thread.
+pub type CredentialSource = Arc<dyn Fn(bool) -> Result<Credentials> + Send + Sync>;
 
 /// What this layer obeys.
 #[derive(Clone)]

@@ -135,6 +135,35 @@ async fn a_read_is_sent_once_more_when_its_connection_is_lost() {
     assert_eq!(read(&client, "INBOX", 2, Class::Small).await.unwrap(), 1);
 }
 
+/// What SELECT made worth asking is asked where it was told, and nowhere else when that connection is gone.
+#[tokio::test]
+async fn a_question_about_what_select_told_goes_to_the_connection_that_told_it() {
+    // A FETCH of UID 7 loses its connection.
+    let lose = |_, _: &str, command: &str| command.contains("FETCH 7 ").then(|| "close".into());
+    let (port, heard) = server(|_| false, lose).await;
+    let client = client(port, 3).await.unwrap();
+    let mut last = None;
+    for class in [Class::Bulk, Class::Small, Class::Small, Class::Bulk, Class::Small] {
+        // Other connections with the same mailbox, and work on them.
+        read(&client, "INBOX", 1, class).await.unwrap();
+        let (_, done) = client.run(mailbox("INBOX", None), Command::Select, Class::Small, 1000).await.unwrap();
+        let here = client.on(&done.selected.unwrap());
+        let number = |what: &str| heard.lock().unwrap().iter().rfind(|(_, command)| command.contains(what)).unwrap().0;
+        let told = number("SELECT");
+        let others: Vec<_> =
+            (20..60).map(|uid| client.send(mailbox("INBOX", None), fetch(&[uid], &[]), class, 1000)).collect();
+        read(&here, "INBOX", 9, Class::Small).await.unwrap();
+        drop(others);
+        assert_eq!(number("FETCH 9 "), told);
+        last = Some(here);
+    }
+    let here = last.unwrap();
+    assert!(matches!(read(&here, "INBOX", 7, Class::Small).await, Err(Error::Offline(_))));
+    assert!(matches!(read(&here, "INBOX", 9, Class::Small).await, Err(Error::Offline(_))));
+    assert_eq!(read(&client, "INBOX", 9, Class::Small).await.unwrap(), 1);
+    assert_eq!(heard.lock().unwrap().iter().filter(|(_, command)| command.contains("FETCH 7 ")).count(), 1);
+}
+
 #[tokio::test]
 async fn while_the_server_is_away_everything_fails_at_once_and_it_is_found_again() {
     let up = Arc::new(std::sync::atomic::AtomicBool::new(true));

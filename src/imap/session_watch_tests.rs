@@ -265,6 +265,18 @@ async fn what_changed_since_a_modseq_comes_with_select_and_nothing_is_made_up() 
         let selected = done.unwrap().unwrap().selected.unwrap();
         assert_eq!((rows.len(), selected.resynced, selected.exists), (want, resynced, 3), "{rows:?}");
     }
+    // The mailbox may be open already: what it tells is for who asked, not news.
+    let server = Server { qresync: true, capabilities: vec!["QRESYNC".into()], ..Server::default() };
+    let mut harness = session_of(&server, false);
+    let select = "C: SELECT \"INBOX\" (QRESYNC (9 7 1:3))\nS: * 3 EXISTS\nS: * VANISHED (EARLIER) 2\nS: $ OK done\n";
+    let stream = harness.server.take().unwrap();
+    let script = select.repeat(2);
+    tokio::spawn(async move { play(stream, &script).await });
+    for _ in 0..2 {
+        let command = Command::Resync { validity: UidValidity(9), modseq: 7, known: Some(uids("1:3")) };
+        let (rows, done) = collect(harness.send(mailbox("INBOX", None), command, 1 << 16)).await;
+        assert_eq!((rows.len(), done.unwrap().unwrap().selected.unwrap().resynced), (1, true));
+    }
     // Where it was not enabled it is a SELECT, and says so.
     let mut harness = session_with(&["QRESYNC"], false);
     let stream = harness.server.take().unwrap();

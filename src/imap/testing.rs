@@ -35,7 +35,7 @@ pub fn options(port: u16, tls: Tls, credentials: Credentials) -> Options {
         tls,
         tls_ca: None,
         user: "alice".into(),
-        credentials: Arc::new(move || Ok(credentials.clone())),
+        credentials: Arc::new(move |_| Ok(credentials.clone())),
         connections: 4,
         read_only: false,
         compress: false,

@@ -19,7 +19,7 @@ const CHUNK: u32 = 128 * 1024;
 
 /// How to connect, in plaintext.
 pub fn options(port: u16, user: &str, connections: usize, timeout: Duration) -> Options {
-    let password = || Ok(Credentials::Password("wonderland".to_owned().into()));
+    let password = |_| Ok(Credentials::Password("wonderland".to_owned().into()));
     Options {
         host: "127.0.0.1".into(),
         port,

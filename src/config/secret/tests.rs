@@ -53,7 +53,7 @@ fn the_first_source_that_is_set_is_taken() {
             |s| s.environment = None,
         ];
         steps[..remove].iter().for_each(|step| step(&mut all));
-        show(all.open().unwrap()())
+        show(all.open().unwrap()(false))
     };
     let expected = [
         "token of the token command",
@@ -100,7 +100,7 @@ fn no_command_runs_in_a_shell_and_no_error_tells_its_arguments() {
     check("printf '\\nhunter2'", "no password on the first line");
     check("printf '\\377hunter2'", "is not UTF-8");
     let password = Password { command: Some("echo $HOME;id".into()), ..Password::default() };
-    assert_eq!(show(Sources { password, ..sources() }.open().unwrap()()), "password $HOME;id");
+    assert_eq!(show(Sources { password, ..sources() }.open().unwrap()(false)), "password $HOME;id");
 }
 
 #[test]
@@ -119,12 +119,12 @@ fn a_token_is_asked_for_at_every_reconnect_and_a_password_is_not() {
     let line = format!("sh -c 'echo x >> {0}; wc -l < {0}'", runs.display());
     let token = Token { command: Some(line.clone()) };
     let source = Sources { token, ..sources() }.open().unwrap();
-    let asked: Vec<_> = (0..3).map(|_| show(source())).collect();
+    let asked: Vec<_> = (0..3).map(|_| show(source(false))).collect();
     assert_eq!(asked, ["token 1", "token 2", "token 3"]);
     std::fs::remove_file(&runs).unwrap();
     let password = Password { command: Some(line), ..Password::default() };
     let source = Sources { password, ..sources() }.open().unwrap();
-    let asked: Vec<_> = (0..3).map(|_| show(source())).collect();
+    let asked: Vec<_> = (0..3).map(|_| show(source(false))).collect();
     assert_eq!(asked, ["password 1", "password 1", "password 1"]);
 }
 
@@ -133,11 +133,21 @@ fn a_password_command_that_fails_later_leaves_the_password_that_it_gave() {
     let source = Source::Command { arguments: vec!["false".into()], token: false };
     let past = Instant::now().checked_sub(2 * COMMAND_FRESH).unwrap();
     let mut kept = Kept { secret: "known".into(), since: past, used: true };
-    assert_eq!(again(&source, &mut kept).unwrap().expose_secret(), "known");
+    assert_eq!(again(&source, &mut kept, false).unwrap().expose_secret(), "known");
     let source = Source::Command { arguments: vec!["echo".into(), "new".into()], token: false };
-    assert_eq!(again(&source, &mut kept).unwrap().expose_secret(), "new");
+    assert_eq!(again(&source, &mut kept, false).unwrap().expose_secret(), "new");
     let source = Source::Command { arguments: vec!["false".into()], token: true };
-    assert!(again(&source, &mut kept).is_err());
+    assert!(again(&source, &mut kept, false).is_err());
+}
+
+#[test]
+fn a_password_that_was_refused_is_asked_for_again_but_not_at_once() {
+    let source = Source::Command { arguments: vec!["echo".into(), "new".into()], token: false };
+    for (age, refused, want) in [(1, true, "known"), (10, false, "known"), (10, true, "new"), (100, false, "new")] {
+        let since = Instant::now().checked_sub(Duration::from_secs(age)).unwrap();
+        let mut kept = Kept { secret: "known".into(), since, used: true };
+        assert_eq!(again(&source, &mut kept, refused).unwrap().expose_secret(), want, "{age} {refused}");
+    }
 }
 
 #[test]
@@ -148,5 +158,5 @@ fn a_changed_password_file_is_read_again() {
     let password = Password { file: Some(path.clone()), ..Password::default() };
     let source = Sources { password, ..sources() }.open().unwrap();
     write(&path, "new", 0o600);
-    assert_eq!([show(source()), show(source())], ["password old", "password new"]);
+    assert_eq!([show(source(false)), show(source(false))], ["password old", "password new"]);
 }

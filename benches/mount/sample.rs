@@ -1,6 +1,7 @@
 //! The mail that is measured with, the same in each run: INBOX with 2,000 messages of 119 MB, 40 of them with an
 //! attachment of 2 MiB and some hundred with a needle in their text; `Some`, the first 200 of them; `Big`, one of 50 MB.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -71,16 +72,22 @@ impl Sample {
     }
 
     /// A copy of INBOX as it is mounted, in the directory for temporary files.
-    pub fn copy(&mut self) -> std::path::PathBuf {
+    pub fn copy(&mut self) -> PathBuf {
+        self.copy_of("INBOX")
+    }
+
+    /// The same of this mailbox.
+    pub fn copy_of(&mut self, mailbox: &str) -> PathBuf {
         let account = self.account.with(Security::None);
         let copy = self.copy.get_or_insert_with(|| {
             let to = tempfile::Builder::new().prefix("imapfs-bench-").tempdir().unwrap();
             let mount = Mount::new(&account, &[]);
-            let done = Command::new("cp").arg("-r").arg(mount.join("INBOX")).arg(to.path()).status().unwrap();
+            let from = ["INBOX", "Some"].map(|mailbox| mount.join(mailbox));
+            let done = Command::new("cp").arg("-r").args(from).arg(to.path()).status().unwrap();
             assert!(done.success(), "cp -r");
             to
         });
-        copy.path().join("INBOX")
+        copy.path().join(mailbox)
     }
 }
 

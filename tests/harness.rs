@@ -165,6 +165,25 @@ fn bandwidth_is_limited() {
     assert!(took > Duration::from_millis(350) && took < Duration::from_millis(1500), "{took:?}");
 }
 
+#[test]
+fn all_connections_share_a_line() {
+    let account = Server::dovecot().account();
+    let uid = account.imap().append("INBOX", &corpus::big(200_000).bytes, "", None).unwrap();
+    let proxy = Proxy::new(account.port).line(1_000_000);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut imap = Imap::login(proxy.port(), &account.user, &account.password).unwrap();
+                imap.select("INBOX").unwrap();
+                imap.body(uid, "").unwrap().unwrap();
+            });
+        }
+    });
+    let took = start.elapsed();
+    assert!(took > Duration::from_millis(350) && took < Duration::from_millis(1500), "{took:?}");
+}
+
 /// Logs in through a proxy with this fault, sends two commands; says how far it came and what failed.
 fn through_fault(fault: Fault) -> (usize, Option<std::io::ErrorKind>) {
     let account = Server::dovecot().account();

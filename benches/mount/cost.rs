@@ -60,7 +60,7 @@ impl Cost {
 }
 
 /// What has passed, once nothing more does.
-fn settled(proxy: &Proxy) -> crate::common::proxy::Stats {
+pub fn settled(proxy: &Proxy) -> crate::common::proxy::Stats {
     let mut stats = proxy.stats();
     for _ in 0..20 {
         std::thread::sleep(QUIET + proxy.round_trip());

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{Account, Mount};
-use crate::cost::Cost;
+use crate::cost::{self, Cost};
 use crate::rows::{Run, Side};
 use crate::sample::{self, BIG, MESSAGES, SOME};
 use crate::stage::{self, Stage, expect};
@@ -150,33 +150,39 @@ pub fn grep_warm(stage: &mut Stage<'_>) -> Outcome {
     Ok(Run::new(cost).against(Side::Memory, measure(&memory)?).against(Side::Disk, measure(&disk)?))
 }
 
-/// A mount whose mailbox was listed.
+/// A mount whose mailbox was listed, and whose connections are open, as those of the others are.
 pub fn listed(stage: &Stage<'_>, mailbox: &str, count: usize) -> Result<(Mount, PathBuf), String> {
     let mount = stage.mount()?;
     let directory = mount.join(mailbox);
     expect(count, "ls", &["-U"], &directory)?;
+    cost::settled(stage.proxy);
     Ok((mount, directory))
 }
 
 pub fn find(stage: &mut Stage<'_>) -> Outcome {
     let bare = stage.bare("INBOX", &[STRUCTURES.to_owned()])?;
+    let memory = stage.memory();
     let (mount, inbox) = listed(stage, "INBOX", MESSAGES)?;
-    let find = || expect(sample::attachments(MESSAGES), "find", &["-name", "*.pdf"], &inbox);
-    Ok(Run::new(Cost::of_mount(stage.proxy, &mount, find)?).against(Side::Bare, bare))
+    let find = |directory: &Path| expect(sample::attachments(MESSAGES), "find", &["-name", "*.pdf"], directory);
+    let cost = Cost::of_mount(stage.proxy, &mount, || find(&inbox))?;
+    let (memory, ()) = Cost::of(stage.proxy, || find(&memory))?;
+    Ok(Run::new(cost).against(Side::Bare, bare).against(Side::Memory, memory))
 }
 
 pub fn cp(stage: &mut Stage<'_>) -> Outcome {
     let bare = stage.bare("Some", &[BODIES.to_owned()])?;
+    let memory = stage.memory_of_some();
     let (mount, some) = listed(stage, "Some", SOME)?;
     let to = tempfile::tempdir().unwrap();
-    let copy = to.path().join("copy");
-    let cost =
-        Cost::of_mount(stage.proxy, &mount, || expect(0, "cp", &["-r", ".", &copy.display().to_string()], &some))?;
-    let copied = std::fs::read_dir(&copy).map_or(0, Iterator::count);
-    if copied != SOME {
-        return Err(format!("cp -r: {copied} of {SOME}"));
-    }
-    Ok(Run::new(cost).against(Side::Bare, bare))
+    let copy = |from: &Path, name: &str| {
+        let to = to.path().join(name);
+        expect(0, "cp", &["-r", ".", &to.display().to_string()], from)?;
+        let copied = std::fs::read_dir(&to).map_or(0, Iterator::count);
+        if copied == SOME { Ok(()) } else { Err(format!("cp -r: {copied} of {SOME}")) }
+    };
+    let cost = Cost::of_mount(stage.proxy, &mount, || copy(&some, "mount"))?;
+    let (memory, ()) = Cost::of(stage.proxy, || copy(&memory, "memory"))?;
+    Ok(Run::new(cost).against(Side::Bare, bare).against(Side::Memory, memory))
 }
 
 /// The attachment of 50 MB in a mount whose mailbox was listed.

@@ -2,6 +2,7 @@
 //! attachment of 2 MiB and some hundred with a needle in their text; `Some`, the first 200 of them; `Big`, one of 50 MB;
 //! `Many`, for the rows that need it, 100,000 without attachments.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -86,16 +87,22 @@ impl Sample {
     }
 
     /// A copy of INBOX as it is mounted, in the directory for temporary files.
-    pub fn copy(&mut self) -> std::path::PathBuf {
+    pub fn copy(&mut self) -> PathBuf {
+        self.copy_of("INBOX")
+    }
+
+    /// The same of this mailbox.
+    pub fn copy_of(&mut self, mailbox: &str) -> PathBuf {
         let account = self.account.with(Security::None);
         let copy = self.copy.get_or_insert_with(|| {
             let to = tempfile::Builder::new().prefix("imapfs-bench-").tempdir().unwrap();
             let mount = Mount::new(&account, &[]);
-            let done = Command::new("cp").arg("-r").arg(mount.join("INBOX")).arg(to.path()).status().unwrap();
+            let from = ["INBOX", "Some"].map(|mailbox| mount.join(mailbox));
+            let done = Command::new("cp").arg("-r").args(from).arg(to.path()).status().unwrap();
             assert!(done.success(), "cp -r");
             to
         });
-        copy.path().join("INBOX")
+        copy.path().join(mailbox)
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Standing {
     pub sample: Sample,
     /// INBOX as it is mounted, in memory.
     pub memory: Option<Memory>,
+    /// The same of `Some`.
+    pub some: Option<Memory>,
     pub many: BTreeMap<u32, Many>,
 }
 
@@ -102,6 +104,12 @@ impl<'a> Stage<'a> {
     pub fn memory(&mut self) -> PathBuf {
         let copy = self.standing.sample.copy();
         self.standing.memory.get_or_insert_with(|| Memory::mount(&copy)).path()
+    }
+
+    /// The same of `Some`.
+    pub fn memory_of_some(&mut self) -> PathBuf {
+        let copy = self.standing.sample.copy_of("Some");
+        self.standing.some.get_or_insert_with(|| Memory::mount(&copy)).path()
     }
 
     pub fn many(&mut self, count: u32) -> &mut Many {

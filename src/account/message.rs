@@ -176,7 +176,12 @@ impl Message {
 
     /// Is it small enough for that, and not done yet?
     pub fn can_be_taken_apart(&self) -> bool {
-        matches!(self.origin, Origin::Server) && self.summary.size <= PARSE_MAX
+        self.is_as_told() && self.summary.size <= PARSE_MAX
+    }
+
+    /// Is it built as the server tells?
+    pub fn is_as_told(&self) -> bool {
+        matches!(self.origin, Origin::Server)
     }
 
     /// The same message, taken apart here, because what the server says of its parts and what it gives do not agree.
@@ -316,7 +321,7 @@ impl Message {
 
     /// Is the section a command of its own, so that it can be fetched together with others?
     pub fn is_on_server(&self, section: &Section) -> bool {
-        matches!(self.origin, Origin::Server) && attached_message(&self.root, &section.path).is_none()
+        self.is_as_told() && attached_message(&self.root, &section.path).is_none()
     }
 
     fn object(&self, content: &Content, section: &Section, length: Length) -> Arc<Object> {

@@ -18,6 +18,8 @@ pub struct OpenDirectory {
     content: Content,
     /// What has a name in this mount only.
     locals: Vec<(String, Node)>,
+    /// See [`Fs::stays`].
+    stays: bool,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl Fs {
     /// Opens a directory: a mailbox is brought up to date with the server.
     pub async fn opendir(&self, ino: Ino) -> Result<Handle> {
         let node = self.node(ino)?;
+        let mut stays = false;
         let (parent, content) = match node {
             Node::Root | Node::Mailbox(_) => self.open_mailbox(node).await?,
             Node::MailboxView(id, MailboxView::Eml) => {
@@ -69,12 +72,13 @@ impl Fs {
                     EntryId::DIRECTORY => self.mailbox_node(Some(id)),
                     _ => Node::Entry(id, uid, info.parent),
                 };
-                let children = message.entries.children(entry).into_iter();
-                let listed = children.filter(|e| e.listed || self.options.show_views);
-                let here = listed.filter(|e| {
+                let mut listed = message.entries.children(entry);
+                listed.retain(|e| e.listed || self.options.show_views);
+                let here = listed.iter().filter(|e| {
                     self.locals.parked(node.pack(), &e.name).is_none() && !self.is_out_of_sight((id, uid), e.id)
                 });
-                let entries = here.map(|e| e.id).collect();
+                let entries: Vec<_> = here.map(|e| e.id).collect();
+                stays = message.is_as_told() && entries.len() == listed.len();
                 (parent, Content::Message { message, entries })
             }
             Node::AccountView(AccountView::Control) => (Node::Root, Content::Control),
@@ -94,9 +98,17 @@ impl Fs {
         };
         let handle = self.new_handle();
         let locals = self.locals.names_in(node.pack());
-        let directory = Arc::new(OpenDirectory { node, parent, content, locals });
+        let stays = stays && locals.is_empty();
+        let directory = Arc::new(OpenDirectory { node, parent, content, locals, stays });
         self.directories.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, directory);
         Ok(handle)
+    }
+
+    /// Is this listing the same as in each other handle of this directory that says so? Of a message that is as the server
+    /// told, with nothing of ours in it: that never changes.
+    pub fn stays(&self, handle: Handle) -> bool {
+        let directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        directories.get(&handle).is_some_and(|directory| directory.stays)
     }
 
     async fn open_mailbox(&self, node: Node) -> Result<(Node, Content)> {

@@ -49,6 +49,9 @@ const MAX_BACKGROUND: u16 = 64;
 const ENTRIES: usize = 384;
 const ENTRIES_PLUS: usize = 144;
 
+/// A listing that the kernel keeps: the next ones make no READDIR.
+const KEPT_DIRECTORY: FopenFlags = FopenFlags::FOPEN_CACHE_DIR.union(FopenFlags::FOPEN_KEEP_CACHE);
+
 /// Octets in a block of statfs.
 const BLOCK: u32 = 4096;
 
@@ -230,9 +233,15 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let work = move |fs: Arc<Fs>| async move { fs.opendir(Ino(ino.0)).await };
+        let work = move |fs: Arc<Fs>| async move {
+            let handle = fs.opendir(Ino(ino.0)).await?;
+            Ok((handle, fs.stays(handle)))
+        };
         self.answer(request, ("opendir", ino), work, move |answer| match answer {
-            Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
+            // Without these flags the kernel also drops what it keeps of the directory. So it keeps only what was read
+            // by handles with them, and nothing has to be invalidated.
+            Ok((handle, true)) => reply.opened(FileHandle(handle.0), KEPT_DIRECTORY),
+            Ok((handle, false)) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
             Err(errno) => reply.error(errno),
         });
     }

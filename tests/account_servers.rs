@@ -68,6 +68,8 @@ impl Case {
             deletion: Deletion::Trash,
             read_only: false,
             write_behind,
+            store: Err("off"),
+            offline: false,
         };
         let account = Account::open(client, unasked, options).await.unwrap();
         // Courier keeps all mailboxes inside INBOX, and refuses them elsewhere.

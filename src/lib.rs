@@ -76,7 +76,7 @@
 //!
 //! # Locks
 //! Standard library locks, one at a time, never across an await (`clippy::await_holding_lock` is denied). With that
-//! rule no order of locks is needed.
+//! rule no order of locks is needed. Those inside of caches and of the store are innermost: nothing else is called under one.
 //!
 //! # Invariants
 //! * Invariant: a size that the kernel may keep is the number of octets that a reader gets. What servers state of parts is a

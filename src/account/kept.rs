@@ -76,6 +76,18 @@ impl Account {
         table.old = knows_any;
     }
 
+    /// What is most likely looked at first is taken in before anybody does, while the list is asked for.
+    pub(super) async fn warm_up(self: Arc<Self>) {
+        let first = self.home().and_then(|id| self.index(id).ok());
+        let wake = async {
+            if let Some(index) = first {
+                index.wake().await;
+            }
+        };
+        // Who needs the list asks again, and is told what hinders it.
+        let _ = tokio::join!(wake, self.refresh_mailboxes());
+    }
+
     /// Keeps the mailboxes that there are now, if they changed.
     pub(super) fn keep_mailboxes(&self) {
         let Ok(store) = &self.options.store else { return };

@@ -209,9 +209,8 @@ impl Account {
             account.table().root = Some(root);
         }
         account.listen(from_indexes, events);
-        if is_known && !account.options.offline {
-            let account = Arc::clone(&account);
-            tokio::spawn(async move { account.refresh_mailboxes().await });
+        if is_known {
+            tokio::spawn(Arc::clone(&account).warm_up());
         }
         Ok(account)
     }

@@ -265,8 +265,7 @@ impl Account {
         }
         let account = Arc::clone(self);
         let asked = self.list_flights.join((), || async move { account.list().await });
-        let is_old = self.table().old;
-        self.ask_old(is_old, asked).await
+        self.ask_old(self.patience_for_list(), asked).await
     }
 
     async fn list(&self) -> Result<()> {

@@ -14,15 +14,16 @@
 //!   fs/        one verb a file ───────  changes                              mount    starts, connects and stops the parts
 //!                 │ ids, never names      ▲
 //!   account/   the one door: mailboxes, index, message, content, reading, search, info
-//!                 │ Request ▼   Answer ▲      Event ▲
+//!                 │ Request ▼   Answer ▲      Event ▲          │ what is to be kept ▼   what was kept ▲
 //!   imap/      pool ── session (a task owns a connection) ── transport ── the server
+//!   store/     the disk cache: shelf ── writer (a thread owns the database) ── SQLite and sparse files
 //!
 //!   tree/      what the user sees: nodes, inode numbers, names (pure)
 //!   mail/      what mail is: UIDs, flags, the mailbox state machine, part trees, decoding, text, ranges, queries (pure)
 //!   error      the one Error, in file-system words
 //! ```
-//! Floors, imports run downwards only: main > cli, config > mount > fuse > fs > account > (imap | tree) > mail > error.
-//! `tree` and `imap` never meet. What needs neither await nor clock is in `mail` or `tree`.
+//! Floors, imports run downwards only: main > cli, config > mount > fuse > fs > account > (store | imap | tree) > mail >
+//! error. `tree`, `imap` and `store` never meet. What needs neither await nor clock is in `mail` or `tree`.
 //!
 //! # How the parts meet
 //! * *Kernel and async.* A callback takes its arguments out, spawns on the runtime and replies from the task. No
@@ -46,6 +47,11 @@
 //!   come is asked for alone. What comes in a batch ahead of a walker (`account::batch`) is waited for (`account::walk`), and kept under the
 //!   checks of a single answer; what does not come or does not fit is asked for alone.
 //!
+//! * *What outlives the mount.* What an index learns, how messages are built, exact sizes and octets are told to
+//!   `store` as they are learnt, and looked up before the server is asked (`account::kept`). A mailbox that an earlier
+//!   mount knew is shown as it was; the first look waits for the server for a moment, and what it says later comes as
+//!   any change does. Without a server (`--offline`) the client answers that it is unreachable, and all else is the same.
+//!
 //! # Who owns what
 //! | what | owner | bound |
 //! |---|---|---|
@@ -53,6 +59,9 @@
 //! | summaries of messages | `account::index`, one per mailbox | 4 million a mailbox |
 //! | MIME trees | `account::Account::messages` | 8 MiB, least recently used go |
 //! | what is watched, and how much each mailbox is listed | `account::watch` | one a mailbox |
+//! | what is kept on disk | `store`'s thread: `$XDG_CACHE_HOME/imapfs/accounts/USER@HOST:PORT`, locked | `--cache-size`; octets least recently used go |
+//! | what waits to be written there | `store` | 16 MiB of octets, a million rows |
+//! | open files of octets | `store` | 64 |
 //! | encoded octets | `account::content`, blocks of 8 KiB | 36 MiB, least recently used go |
 //! | sections that the server gives only whole | `account::content` | 36 MiB, and the newest whatever it has |
 //! | converted texts and headers | `account::reading` | 16 MiB |
@@ -70,13 +79,17 @@
 //!
 //! # Locks
 //! Standard library locks, one at a time, never across an await (`clippy::await_holding_lock` is denied). With that
-//! rule no order of locks is needed.
+//! rule no order of locks is needed. Those inside of caches and of the store are innermost: nothing else is called under one.
 //!
 //! # Invariants
 //! * Invariant: a size that the kernel may keep is the number of octets that a reader gets. What servers state of parts is a
 //!   hint; the octets at the end of a part settle it, and an inexact size has a lifetime of zero.
 //! * Invariant: a read gives all octets that were asked for up to the end of the file, or an error.
 //! * Invariant: octets are kept only under the UIDVALIDITY, UID, section and offset that the answer itself named.
+//! * Invariant: nothing is believed from disk without its checksum, which covers UIDVALIDITY, mailbox, UID and section or
+//!   block. The mark up to where a mailbox is known is never on disk before the rows that it is about.
+//! * Invariant: an id that a mailbox once had is given to no other one as long as the cache lives and has room.
+//! * Invariant: nothing waits for the cache to be written, and nothing but `--offline` needs it.
 //! * Invariant: sections inside attached messages are never asked for: servers disagree on what they mean. The attached
 //!   message is fetched whole and taken apart here.
 //! * Invariant: a mailbox is known up to the HIGHESTMODSEQ of the SELECT whose questions have all been answered, not of
@@ -92,7 +105,8 @@
 //! * Invariant: a name depends on nothing that can change, and a message is found from the UID in its name alone.
 //! * Deliberately absent: MULTISEARCH (no server in wide use has it), SEARCH=FUZZY (a search means the same everywhere),
 //!   a table of inodes, lookup counts, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
-//!   BINARY (its sizes are wrong on servers in wide use), a disk cache (not built yet).
+//!   BINARY (its sizes are wrong on servers in wide use), changes without a server (they are refused), a cache that two
+//!   mounts share.
 //!
 //! # Words
 //! mailbox, message, part, section, flag and keyword, UID, UIDVALIDITY, UID set: as in RFC 9051. *Entry*: something with

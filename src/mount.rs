@@ -109,7 +109,11 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
     fs.finish(CHANGES_GRACE).await;
     client.close().await;
     if let Some(store) = store {
-        blocking(move || Ok(store.flush())).await?;
+        let flush = move || {
+            store.flush();
+            Ok(())
+        };
+        blocking(flush).await?;
     }
     outcome
 }

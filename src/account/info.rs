@@ -85,6 +85,7 @@ impl Account {
             ..MailboxInfo::default()
         };
         let Some(index) = mailbox.index else { return Ok(info) };
+        index.wake().await;
         if index.counts().is_none() && wanted.is_none_or(|name| COUNTED.contains(&name)) {
             self.ask_status(id, &index.name.get(), &mut info).await?;
         }

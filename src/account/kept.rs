@@ -76,6 +76,18 @@ impl Account {
         table.old = knows_any;
     }
 
+    /// What is most likely looked at first is taken in before anybody does, while the list is asked for.
+    pub(super) async fn warm_up(self: Arc<Self>) {
+        let first = self.home().and_then(|id| self.index(id).ok());
+        let wake = async {
+            if let Some(index) = first {
+                index.wake().await;
+            }
+        };
+        // Who needs the list asks again, and is told what hinders it.
+        let _ = tokio::join!(wake, self.refresh_mailboxes());
+    }
+
     /// Keeps the mailboxes that there are now, if they changed.
     pub(super) fn keep_mailboxes(&self) {
         let Ok(store) = &self.options.store else { return };
@@ -90,12 +102,15 @@ impl Account {
         table.kept = now;
     }
 
-    /// Asks about what is shown as it was, no longer than it is worth waiting for; without a server it is what there is.
-    pub(super) async fn ask_old(&self, is_old: bool, asked: impl Future<Output = Result<()>>) -> Result<()> {
-        if !is_old {
-            return asked.await;
-        }
-        match timeout(PATIENCE, asked).await {
+    /// Asks about what is shown as it was, no longer than `patience`; without a server it is what there is. `None`: it is
+    /// not of an earlier mount.
+    pub(super) async fn ask_old(
+        &self,
+        patience: Option<Duration>,
+        asked: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        let Some(patience) = patience else { return asked.await };
+        match timeout(patience, asked).await {
             // The question goes on by itself.
             Err(_) | Ok(Err(Error::Offline(_))) => Ok(()),
             Ok(outcome) => outcome,
@@ -105,7 +120,15 @@ impl Account {
     /// Brings a mailbox up to date for who lists it.
     pub(super) async fn freshen(self: &Arc<Self>, index: &Arc<Index>) -> Result<()> {
         index.wake().await;
-        self.ask_old(index.is_old(), self.bring_up(index)).await
+        // Only who looks first waits.
+        let patience = if index.used().is_none() { PATIENCE } else { Duration::ZERO };
+        self.ask_old(index.is_old().then_some(patience), self.bring_up(index)).await
+    }
+
+    /// How long the list of mailboxes of an earlier mount is worth waiting for, which was asked for when this one began.
+    pub(super) fn patience_for_list(&self) -> Option<Duration> {
+        let patience = PATIENCE.saturating_sub(self.arrivals.now());
+        self.table().old.then_some(patience)
     }
 
     /// The message as an earlier mount knew it.

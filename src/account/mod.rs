@@ -211,9 +211,8 @@ impl Account {
             account.table().root = Some(root);
         }
         account.listen(from_indexes, events);
-        if is_known && !account.options.offline {
-            let account = Arc::clone(&account);
-            tokio::spawn(async move { account.refresh_mailboxes().await });
+        if is_known {
+            tokio::spawn(Arc::clone(&account).warm_up());
         }
         Ok(account)
     }
@@ -268,8 +267,7 @@ impl Account {
         }
         let account = Arc::clone(self);
         let asked = self.list_flights.join((), || async move { account.list().await });
-        let is_old = self.table().old;
-        self.ask_old(is_old, asked).await
+        self.ask_old(self.patience_for_list(), asked).await
     }
 
     async fn list(&self) -> Result<()> {

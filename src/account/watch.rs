@@ -97,7 +97,7 @@ impl Account {
     }
 
     /// The mailbox to watch as long as nothing speaks for another.
-    fn home(&self) -> Option<MailboxId> {
+    pub(super) fn home(&self) -> Option<MailboxId> {
         let table = self.table();
         let inbox = MailboxName::new(b"INBOX");
         table.root.or_else(|| table.mailboxes.indexes().find(|index| index.name.get() == inbox).map(|index| index.id))

@@ -28,6 +28,9 @@ fn an_account_has_all_its_settings() {
         show-views = true
         allow-other = true
         umask = "027"
+        cache = true
+        cache-size = "500M"
+        cache-dir = "/var/cache/mail"
         password.command = "pass show work"
         password.file = "/etc/secret"
         searches.unread = "is:unread -tag:$Junk"
@@ -45,6 +48,8 @@ fn an_account_has_all_its_settings() {
         (Some("imap.example.org"), Some(1993), Some(Tls::StartTls))
     );
     assert_eq!((work.connections, work.timeout, work.umask), (Some(2), Some(30), Some(0o027)));
+    assert_eq!((work.cache, work.cache_size), (Some(true), Some(500 << 20)));
+    assert_eq!(work.cache_dir.as_deref(), Some(Path::new("/var/cache/mail")));
     assert_eq!((work.compress, work.read_only, work.names), (Some(false), Some(true), Some(Names::Uid)));
     assert_eq!(work.tls_ca.as_deref(), Some(Path::new("/etc/imapfs/ca.pem")));
     assert_eq!(work.password.file.as_deref(), Some(Path::new("/etc/secret")));
@@ -75,6 +80,7 @@ fn a_mistake_is_named_with_its_line_and_without_its_value() {
     check("[accounts.a]\nconnections = 17", "/c.toml: line 2: connections: expected 1 to 16");
     check("[accounts.a]\nhost=\"h\"\ntls = \"hunter2\"", "/c.toml: line 3: tls: expected \"implicit\"");
     check("[accounts.a]\numask = \"9\"", "/c.toml: line 2: umask: expected octal digits");
+    check("[accounts.a]\ncache-size = \"x\"", "/c.toml: line 2: cache-size: expected a number of octets");
     check("[accounts.a]\nnames = \"long\"", "/c.toml: line 2: unknown variant `long`, expected `full` or `uid`");
     check("[accounts.a]\nhost = \"h\"\nhost = \"i\"", "/c.toml: line 3: duplicate key");
     check("[accounts.a]\npassword = hunter2", "/c.toml: line 2:");
@@ -140,5 +146,25 @@ fn umasks_are_octal() {
         ("", None),
     ] {
         assert_eq!(settings::parse_umask(text).ok(), expected, "{text}");
+    }
+}
+
+#[test]
+fn sizes_have_units_of_1024() {
+    for (text, expected) in [
+        ("0", Some(0)),
+        ("1234", Some(1234)),
+        ("2G", Some(2 << 30)),
+        ("500m", Some(500 << 20)),
+        ("3KiB", Some(3 << 10)),
+        ("1T", Some(1 << 40)),
+        ("", None),
+        ("M", None),
+        ("-1", None),
+        ("1X", None),
+        ("1 G", None),
+        ("99999999999T", None),
+    ] {
+        assert_eq!(settings::parse_size(text).ok(), expected, "{text}");
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -133,10 +133,7 @@ impl Writer {
             if ends || rows >= ROWS_MAX || outcome.is_err() {
                 break;
             }
-            next = match told.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(write) => Some(write),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            };
+            next = told.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
         }
         outcome?;
         if on { self.commit() } else { Ok(()) }

@@ -61,6 +61,7 @@ impl Index {
 
     /// Asks for what is kept of these messages, as far as it is not known.
     pub async fn learn(&self, client: &Client, uids: &UidSet) -> Result<()> {
+        self.wake().await;
         let unknown = self.unknown(uids);
         if unknown.is_empty() {
             return Ok(());

@@ -30,7 +30,7 @@ const NUMBERS_MAX: usize = 60_000;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All rows of one message or mailbox stand together. Large values have a table of their own, so that the rows beside
-/// them can be passed through quickly.
+/// them can be passed through quickly; with a rowid, since without one each of them takes pages of its own.
 const TABLES: &str = "
     CREATE TABLE about(name TEXT PRIMARY KEY, data BLOB) WITHOUT ROWID;
     CREATE TABLE synced(mailbox INTEGER PRIMARY KEY, data BLOB);
@@ -39,8 +39,7 @@ const TABLES: &str = "
     CREATE TABLE size(place INTEGER, uid INTEGER, entry INTEGER, data BLOB, PRIMARY KEY(place, uid, entry)) WITHOUT ROWID;
     CREATE TABLE object(place INTEGER, uid INTEGER, section TEXT, data BLOB, octets INTEGER, row INTEGER, used INTEGER,
         PRIMARY KEY(place, uid, section)) WITHOUT ROWID;
-    CREATE TABLE octets(place INTEGER, uid INTEGER, section TEXT, data BLOB, PRIMARY KEY(place, uid, section))
-        WITHOUT ROWID;";
+    CREATE TABLE octets(place INTEGER, uid INTEGER, section TEXT, data BLOB, PRIMARY KEY(place, uid, section));";
 
 /// The tables whose rows belong to a message.
 pub const OF_MESSAGES: [&str; 5] = ["message", "structure", "size", "object", "octets"];

@@ -116,7 +116,7 @@ impl Case {
 
     async fn shown(&self, id: MailboxId) -> Vec<String> {
         let listed = self.account.messages(id).await.unwrap();
-        let mut subjects: Vec<String> = listed.iter().map(|message| message.subject.to_string()).collect();
+        let mut subjects: Vec<String> = listed.iter().map(|message| message.texts().subject.to_owned()).collect();
         subjects.sort();
         subjects
     }

@@ -74,7 +74,7 @@ impl Fs {
 /// Which messages to try to copy, of those that have the name that was asked for: any of them where all are the same,
 /// those first that nobody has marked as deleted.
 fn plan_originals(known: &[(MailboxId, Arc<Summary>)]) -> Result<Vec<Place>> {
-    let what = |summary: &Summary| (summary.size, summary.internal_date, summary.message_id.clone());
+    let what = |summary: &Summary| (summary.size, summary.internal_date, summary.texts().message_id.to_owned());
     let [(_, first), others @ ..] = known else {
         return Err(Error::NotPermitted("it is spelled like a message, and no message is known by this name".into()));
     };

@@ -21,9 +21,10 @@ pub struct Sought {
 impl Sought {
     /// A copy of this message.
     pub fn copy_of(message: &Summary) -> Self {
+        let texts = message.texts();
         Self {
-            message_id: message.message_id.clone(),
-            subject: message.subject.clone(),
+            message_id: texts.message_id.into(),
+            subject: texts.subject.into(),
             size: message.size,
             internal_date: Some(message.internal_date),
             exact: true,
@@ -33,14 +34,15 @@ impl Sought {
     /// How well a message answers to it: the more the better, `None` when it is another one.
     fn rank(&self, message: &Summary) -> Option<u32> {
         let has_id = !self.message_id.is_empty();
+        let texts = message.texts();
         let same_size = self.size == message.size;
         let same_date = self.internal_date.is_some_and(|date| date == message.internal_date);
         let is_it = match has_id {
-            true => self.message_id == message.message_id && (same_size || !self.exact),
+            true => &*self.message_id == texts.message_id && (same_size || !self.exact),
             // Without an identity all the rest has to be the same; a date that was not given cannot be compared.
             false => {
-                message.message_id.is_empty()
-                    && self.subject == message.subject
+                texts.message_id.is_empty()
+                    && &*self.subject == texts.subject
                     && same_size
                     && (same_date || self.internal_date.is_none())
             }

@@ -44,20 +44,54 @@ pub struct Summary {
     pub flags: Flags,
     /// MODSEQ, or 0 where the server has none.
     pub modseq: u64,
-    /// Decoded Subject; empty when there is none.
-    pub subject: Box<str>,
-    /// Decoded display name of the first From address; empty when there is none.
-    pub from_name: Box<str>,
-    /// First From address as `mailbox@host`; empty when there is none.
-    pub from_address: Box<str>,
-    /// First Sender address; empty when there is none or it is that of From.
-    pub sender_address: Box<str>,
-    /// Message-ID with its angle brackets; empty when there is none.
-    pub message_id: Box<str>,
-    /// EMAILID and THREADID, RFC 8474; empty where the server has none.
-    pub email_id: Box<str>,
-    /// THREADID, RFC 8474; empty where the server has none.
-    pub thread_id: Box<str>,
+    /// The rest: see [`Summary::texts`].
+    pub texts: Packed,
+}
+
+/// What a summary has of texts; empty what there is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Texts<'a> {
+    /// Decoded Subject.
+    pub subject: &'a str,
+    /// Decoded display name of the first From address.
+    pub from_name: &'a str,
+    /// First From address as `mailbox@host`.
+    pub from_address: &'a str,
+    /// First Sender address, unless it is that of From.
+    pub sender_address: &'a str,
+    /// Message-ID with its angle brackets.
+    pub message_id: &'a str,
+    /// EMAILID, RFC 8474.
+    pub email_id: &'a str,
+    /// THREADID, RFC 8474.
+    pub thread_id: &'a str,
+}
+
+/// The same in one piece: of a million messages each allocation takes 30 MB.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// One behind the other.
+    all: Box<str>,
+    /// Invariant: ascending places in `all` where a character begins; the last text ends with it.
+    ends: [u16; 6],
+}
+
+/// Octets of a text that are kept: seven of them are less than 64 KiB.
+const TEXT_MAX: usize = 8192;
+
+impl Texts<'_> {
+    /// In one piece. What is too long is cut.
+    pub fn pack(&self) -> Packed {
+        let Texts { subject, from_name, from_address, sender_address, message_id, email_id, thread_id } = *self;
+        let texts = [subject, from_name, from_address, sender_address, message_id, email_id, thread_id];
+        let texts = texts.map(|text| &text[..text.floor_char_boundary(TEXT_MAX)]);
+        let mut end = 0;
+        let ends = std::array::from_fn(|at| {
+            end += texts[at].len() as u16;
+            end
+        });
+        Packed { all: texts.concat().into(), ends }
+    }
 }
 
 /// Octets of a header field that are kept in a summary: a hostile Subject must not fill the memory.
@@ -87,19 +121,60 @@ impl Summary {
         let from = first(&envelope.from);
         let sender = first(&envelope.sender).spec();
         let from_address = from.spec();
-        Self {
-            uid,
-            internal_date,
-            size,
-            flags,
-            modseq,
-            subject: decoded(&envelope.subject).into(),
-            from_name: decoded(&from.name).into(),
-            sender_address: if sender == from_address { Box::default() } else { sender.into() },
-            from_address: from_address.into(),
-            message_id: decoded(&envelope.message_id).into(),
-            email_id: Box::default(),
-            thread_id: Box::default(),
+        let texts = Texts {
+            subject: &decoded(&envelope.subject),
+            from_name: &decoded(&from.name),
+            from_address: &from_address,
+            sender_address: if sender == from_address { "" } else { &sender },
+            message_id: &decoded(&envelope.message_id),
+            ..Texts::default()
+        };
+        Self { uid, internal_date, size, flags, modseq, texts: texts.pack() }
+    }
+
+    /// Its texts.
+    pub fn texts(&self) -> Texts<'_> {
+        let Packed { all, ends } = &self.texts;
+        let text = |at: usize| {
+            let start = at.checked_sub(1).map_or(0, |before| ends[before].into());
+            let end = ends.get(at).map_or(all.len(), |end| (*end).into());
+            all.get(start..end).unwrap_or_default()
+        };
+        Texts {
+            subject: text(0),
+            from_name: text(1),
+            from_address: text(2),
+            sender_address: text(3),
+            message_id: text(4),
+            email_id: text(5),
+            thread_id: text(6),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_kept_in_one_piece_and_cut_where_they_are_too_long() {
+        let long = "ä".repeat(TEXT_MAX);
+        let cut = &long[..TEXT_MAX];
+        let all = |text| Texts {
+            subject: text,
+            from_name: text,
+            from_address: text,
+            sender_address: text,
+            message_id: text,
+            email_id: text,
+            thread_id: text,
+        };
+        let one = Texts { subject: "Köln", message_id: "<1@x>", thread_id: "T", ..Texts::default() };
+        for (texts, want) in [(Texts::default(), Texts::default()), (one, one), (all(&long), all(cut))] {
+            let envelope = Envelope::default();
+            let mut summary = Summary::new(Uid::new(1).unwrap(), 0, 0, Flags::default(), 0, &envelope);
+            summary.texts = texts.pack();
+            assert_eq!(summary.texts(), want);
         }
     }
 }

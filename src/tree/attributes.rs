@@ -81,6 +81,7 @@ fn push_encoded(out: &mut String, text: &str, plain: &[u8]) {
 /// The attributes of a message: of its directory, and of its files that are the message whole.
 pub fn message_attributes(message: &Summary, origin: &Origin<'_>) -> Attributes {
     let optional = |text: &str| Some(safe::line(text)).filter(|text| !text.is_empty());
+    let texts = message.texts();
     present([
         (FLAGS, Some(safe::line(&message.flags.to_string()))),
         ("user.imap.uid", Some(message.uid.to_string())),
@@ -88,14 +89,14 @@ pub fn message_attributes(message: &Summary, origin: &Origin<'_>) -> Attributes 
         ("user.imap.modseq", Some(message.modseq).filter(|modseq| *modseq > 0).map(|modseq| modseq.to_string())),
         ("user.imap.internaldate", Some(date::rfc3339(message.internal_date))),
         ("user.imap.size", Some(message.size.to_string())),
-        ("user.imap.emailid", optional(&message.email_id)),
-        ("user.imap.threadid", optional(&message.thread_id)),
+        ("user.imap.emailid", optional(texts.email_id)),
+        ("user.imap.threadid", optional(texts.thread_id)),
         (TAGS, Some(format_tags(&message.flags))),
         ("user.xdg.origin.url", Some(origin.url(Some(message.uid), None))),
-        ("user.xdg.origin.email.subject", optional(&message.subject)),
+        ("user.xdg.origin.email.subject", optional(texts.subject)),
         ("user.xdg.origin.email.from", optional(&format_from(message))),
-        ("user.xdg.origin.email.sender", optional(&message.sender_address)),
-        ("user.xdg.origin.email.message-id", optional(&message.message_id)),
+        ("user.xdg.origin.email.sender", optional(texts.sender_address)),
+        ("user.xdg.origin.email.message-id", optional(texts.message_id)),
     ])
 }
 
@@ -181,7 +182,7 @@ fn present<const N: usize>(attributes: [(&'static str, Option<String>); N]) -> A
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::envelope::Envelope;
+    use crate::mail::envelope::{Envelope, Texts};
     use crate::mail::flag::Flags;
     use crate::mail::part::{Body, Encoding};
 
@@ -227,11 +228,15 @@ mod tests {
     #[test]
     fn a_message_has_what_is_known_of_it_and_no_escapes() {
         let message = Summary {
-            subject: "a\nb\x1b".into(),
-            from_name: "Bob".into(),
-            from_address: "bob@example.org".into(),
-            message_id: "<1@example.org>".into(),
-            email_id: "M1".into(),
+            texts: Texts {
+                subject: "a\nb\x1b",
+                from_name: "Bob",
+                from_address: "bob@example.org",
+                message_id: "<1@example.org>",
+                email_id: "M1",
+                ..Texts::default()
+            }
+            .pack(),
             ..Summary::new(uid(), 0, 99, Flags::from_wire([&b"\\Seen"[..]]), 5, &Envelope::default())
         };
         assert_eq!(

@@ -48,7 +48,7 @@ pub fn format_message_name(message: &Summary) -> String {
     name.push('_');
     name.push_str(&sender(message));
     name.push('_');
-    let subject = match safe::field(&message.subject, MAX_SUBJECT) {
+    let subject = match safe::field(message.texts().subject, MAX_SUBJECT) {
         subject if subject.is_empty() => "no-subject".into(),
         subject => subject,
     };
@@ -61,8 +61,9 @@ pub fn format_message_name(message: &Summary) -> String {
 }
 
 fn sender(message: &Summary) -> String {
-    let address = message.from_address.rsplit_once('@').map_or(&*message.from_address, |(mailbox, _)| mailbox);
-    [&*message.from_name, address]
+    let texts = message.texts();
+    let address = texts.from_address.rsplit_once('@').map_or(texts.from_address, |(mailbox, _)| mailbox);
+    [texts.from_name, address]
         .into_iter()
         .map(|text| safe::field(text, MAX_SENDER))
         .find(|sender| !sender.is_empty())
@@ -91,15 +92,13 @@ fn has_date(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::envelope::Envelope;
+    use crate::mail::envelope::{Envelope, Texts};
     use crate::mail::flag::Flags;
     use proptest::prelude::*;
 
     fn message(name: &str, address: &str, subject: &str) -> Summary {
         Summary {
-            subject: subject.into(),
-            from_name: name.into(),
-            from_address: address.into(),
+            texts: Texts { subject, from_name: name, from_address: address, ..Texts::default() }.pack(),
             ..Summary::new(Uid::new(1742).unwrap(), 1_795_251_959, 0, Flags::default(), 0, &Envelope::default())
         }
     }

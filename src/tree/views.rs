@@ -125,7 +125,7 @@ pub fn push_row(out: &mut String, name: &str, message: &Summary) {
         message.uid.to_string(),
         date::rfc3339(message.internal_date),
         safe::line(&format_from(message)),
-        safe::line(&message.subject),
+        safe::line(message.texts().subject),
         safe::line(&message.flags.to_string()),
         message.size.to_string(),
     ];
@@ -139,7 +139,8 @@ pub fn push_row(out: &mut String, name: &str, message: &Summary) {
 
 /// `Bob Müller <bob@example.org>`, or what there is of it.
 pub fn format_from(message: &Summary) -> String {
-    match (&*message.from_name, &*message.from_address) {
+    let texts = message.texts();
+    match (texts.from_name, texts.from_address) {
         ("", address) => address.to_owned(),
         (name, "") => name.to_owned(),
         (name, address) => format!("{name} <{address}>"),
@@ -190,7 +191,7 @@ pub fn is_litter(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::envelope::Envelope;
+    use crate::mail::envelope::{Envelope, Texts};
     use crate::mail::flag::Flags;
     use crate::mail::uid::Uid;
 
@@ -218,9 +219,13 @@ mod tests {
     #[test]
     fn the_table_has_a_line_a_message_whatever_is_in_the_fields() {
         let message = Summary {
-            subject: "a\tb\r\nc\x1b[2J".into(),
-            from_name: "Bob".into(),
-            from_address: "bob@example.org".into(),
+            texts: Texts {
+                subject: "a\tb\r\nc\x1b[2J",
+                from_name: "Bob",
+                from_address: "bob@example.org",
+                ..Texts::default()
+            }
+            .pack(),
             ..Summary::new(
                 Uid::new(7).unwrap(),
                 0,

@@ -4,7 +4,7 @@ use tracing::warn;
 
 use crate::imap::response::{Data, FetchRow, Selected, StatusItems};
 use crate::imap::{Client, FetchItem};
-use crate::mail::envelope::Summary;
+use crate::mail::envelope::{Summary, Texts};
 use crate::mail::mailbox::{Event, Opened};
 use crate::mail::uid::UidValidity;
 
@@ -28,7 +28,6 @@ pub fn summarize(row: FetchRow) -> Option<Summary> {
         }
         return None;
     };
-    let text = |id: Option<Vec<u8>>| String::from_utf8_lossy(&id.unwrap_or_default()).into();
     let mut summary = Summary::new(
         uid,
         row.internal_date.unwrap_or(0),
@@ -37,8 +36,11 @@ pub fn summarize(row: FetchRow) -> Option<Summary> {
         row.modseq.unwrap_or(0),
         &row.envelope.unwrap_or_default(),
     );
-    summary.email_id = text(row.email_id);
-    summary.thread_id = text(row.thread_id);
+    if row.email_id.is_some() || row.thread_id.is_some() {
+        let [email_id, thread_id] = [row.email_id, row.thread_id].map(Option::unwrap_or_default);
+        let (email_id, thread_id) = (String::from_utf8_lossy(&email_id), String::from_utf8_lossy(&thread_id));
+        summary.texts = Texts { email_id: &email_id, thread_id: &thread_id, ..summary.texts() }.pack();
+    }
     Some(summary)
 }
 

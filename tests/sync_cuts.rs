@@ -46,7 +46,7 @@ async fn listed(account: &Arc<Account>) -> imapfs::error::Result<Listed> {
         let flags = message.flags.to_string();
         let mut flags: Vec<&str> = flags.split(' ').filter(|flag| !flag.is_empty() && *flag != "\\Recent").collect();
         flags.sort_unstable();
-        (message.uid.get(), (message.subject.to_string(), flags.join(" ")))
+        (message.uid.get(), (message.texts().subject.to_owned(), flags.join(" ")))
     });
     Ok(messages.collect())
 }
@@ -104,6 +104,8 @@ async fn run(server: &Server, cut: Option<(Dir, u64)>) -> (u64, u64) {
         deletion: Deletion::Trash,
         read_only: false,
         write_behind: false,
+        store: Err("off"),
+        offline: false,
     };
     let Ok(account) = Account::open(client.clone(), unasked, options).await else { return (0, 0) };
     let what = format!("{cut:?}");

@@ -35,21 +35,16 @@ impl Doubts {
         doubts.drain(..excess);
     }
 
-    /// From which UID on it is to be looked for each of these; `None` for those that nobody doubts.
-    fn about(&self, to: MailboxId, sought: &[Sought]) -> Vec<Option<u32>> {
+    /// What each of these is to be looked for as; `None` for those that nobody doubts.
+    fn about(&self, to: MailboxId, sought: &[Sought]) -> Vec<Option<Doubt>> {
         let doubts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if doubts.is_empty() {
-            return vec![None; sought.len()];
-        }
-        let next = |sought: &Sought| {
-            doubts.iter().find(|doubt| doubt.to == to && doubt.sought == *sought).map(|doubt| doubt.next)
-        };
-        sought.iter().map(next).collect()
+        let doubt = |sought: &Sought| doubts.iter().find(|doubt| doubt.to == to && doubt.sought.is(sought)).cloned();
+        sought.iter().map(doubt).collect()
     }
 
     /// Is it doubted whether this arrived?
     pub fn has(&self, to: MailboxId, sought: &Sought) -> bool {
-        self.about(to, std::slice::from_ref(sought)) != [None]
+        self.about(to, std::slice::from_ref(sought)).iter().any(Option::is_some)
     }
 
     /// It was looked for these.
@@ -64,10 +59,10 @@ impl Account {
     pub(super) async fn arrived_before(&self, target: &Index, sought: &[Sought]) -> Result<Vec<Option<Summary>>> {
         let about = self.changing.doubts.about(target.id, sought);
         let mut found = vec![None; sought.len()];
-        let Some(next) = about.iter().flatten().min() else { return Ok(found) };
-        let arrived = target.arrived_since(&self.client, *next).await?;
-        let places: Vec<usize> = (0..sought.len()).filter(|at| about[*at].is_some()).collect();
-        let doubted: Vec<Sought> = places.iter().map(|at| sought[*at].clone()).collect();
+        let Some(next) = about.iter().flatten().map(|doubt| doubt.next).min() else { return Ok(found) };
+        let arrived = target.arrived_since(&self.client, next).await?;
+        let doubts = about.into_iter().enumerate().filter_map(|(at, doubt)| Some((at, doubt?.sought)));
+        let (places, doubted): (Vec<usize>, Vec<Sought>) = doubts.unzip();
         for (place, at) in places.into_iter().zip(plan_matches(&doubted, &arrived)) {
             found[place] = at.map(|at| arrived[at].clone());
         }

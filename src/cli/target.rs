@@ -138,7 +138,7 @@ impl Target {
             uid: fuse::current_ids().0,
         };
         let opened = match offline {
-            true => Ok(Arc::new(|| Err(Error::offline("mounted without a server"))) as CredentialSource),
+            true => Ok(Arc::new(|_| Err(Error::offline("mounted without a server"))) as CredentialSource),
             false => sources.open(),
         };
         let credentials = opened.map_err(|error| match error {

@@ -31,6 +31,11 @@ impl Sought {
         }
     }
 
+    /// Is this the same message, maybe on another attempt? One that is given the time of now has another then.
+    pub fn is(&self, other: &Sought) -> bool {
+        *self == Sought { internal_date: self.internal_date, ..other.clone() }
+    }
+
     /// How well a message answers to it: the more the better, `None` when it is another one.
     fn rank(&self, message: &Summary) -> Option<u32> {
         let has_id = !self.message_id.is_empty();

@@ -1,6 +1,6 @@
 //! What is kept, as octets: compact, and each row under a checksum that covers what it is the row of.
 
-use crate::mail::envelope::Summary;
+use crate::mail::envelope::{Summary, Texts};
 use crate::mail::flag::Flags;
 use crate::mail::header::Params;
 use crate::mail::mailbox_name::MailboxName;
@@ -117,8 +117,8 @@ impl<'a> In<'a> {
         self.take(len)
     }
 
-    fn text(&mut self) -> Option<Box<str>> {
-        Some(std::str::from_utf8(self.octets()?).ok()?.into())
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.octets()?).ok()
     }
 
     /// A list whose length stands before it; `self` bounds what is believed of that.
@@ -136,7 +136,7 @@ pub fn write_summary(summary: &Summary) -> Vec<u8> {
     out.number(summary.modseq);
     out.number(summary.flags.iter().count() as u64);
     summary.flags.iter().for_each(|flag| out.octets(flag.as_bytes()));
-    let Summary { subject, from_name, from_address, sender_address, message_id, email_id, thread_id, .. } = summary;
+    let Texts { subject, from_name, from_address, sender_address, message_id, email_id, thread_id } = summary.texts();
     for text in [subject, from_name, from_address, sender_address, message_id, email_id, thread_id] {
         out.octets(text.as_bytes());
     }
@@ -152,13 +152,16 @@ pub fn read_summary(uid: Uid, mut from: In<'_>) -> Option<Summary> {
         size: from.number()?,
         modseq: from.number()?,
         flags: Flags::from_wire(from.list(In::octets)?),
-        subject: from.text()?,
-        from_name: from.text()?,
-        from_address: from.text()?,
-        sender_address: from.text()?,
-        message_id: from.text()?,
-        email_id: from.text()?,
-        thread_id: from.text()?,
+        texts: Texts {
+            subject: from.text()?,
+            from_name: from.text()?,
+            from_address: from.text()?,
+            sender_address: from.text()?,
+            message_id: from.text()?,
+            email_id: from.text()?,
+            thread_id: from.text()?,
+        }
+        .pack(),
     })
 }
 
@@ -245,7 +248,7 @@ fn write_params(out: &mut Out, params: &Params) {
 }
 
 fn read_params(from: &mut In<'_>) -> Option<Params> {
-    from.list(|from| Some((from.text()?, from.octets()?.to_vec())))
+    from.list(|from| Some((from.text()?.into(), from.octets()?.to_vec())))
 }
 
 fn write_part(out: &mut Out, part: &Part) {
@@ -285,14 +288,14 @@ fn read_part(from: &mut In<'_>, depth: u32) -> Option<Part> {
     let deeper = depth.checked_sub(1)?;
     Some(Part {
         path: from.list(In::small)?.into(),
-        media: from.text()?,
-        subtype: from.text()?,
+        media: from.text()?.into(),
+        subtype: from.text()?.into(),
         params: read_params(from)?,
         disposition: match from.number()? {
             0 => None,
-            _ => Some((from.text()?, read_params(from)?)),
+            _ => Some((from.text()?.into(), read_params(from)?)),
         },
-        content_id: from.text()?,
+        content_id: from.text()?.into(),
         encoding: match from.number()? {
             0 => Encoding::Identity,
             1 => Encoding::Base64,
@@ -334,8 +337,7 @@ mod tests {
     fn summary(uid: u32, date: i64, size: u64, text: &str, flags: &[String]) -> Summary {
         let flags = Flags::from_wire(flags.iter().map(String::as_bytes));
         let mut summary = Summary::new(Uid::new(uid).unwrap(), date, size, flags, size / 3, &Default::default());
-        summary.subject = text.into();
-        summary.thread_id = text.into();
+        summary.texts = Texts { subject: text, thread_id: text, ..Texts::default() }.pack();
         summary
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
+use crate::mail::envelope::Texts;
 use crate::mail::flag::Flags;
 use crate::mail::mime;
 use crate::mail::range::{BLOCK, blocks};
@@ -55,7 +56,7 @@ fn uid(n: u32) -> Uid {
 fn summary(n: u32, flags: &str) -> Arc<Summary> {
     let flags = Flags::from_wire(flags.split(' ').map(str::as_bytes));
     let mut summary = Summary::new(uid(n), 5, u64::from(n), flags, 7, &Default::default());
-    summary.subject = format!("subject {n}").into();
+    summary.texts = Texts { subject: &format!("subject {n}"), ..Texts::default() }.pack();
     Arc::new(summary)
 }
 

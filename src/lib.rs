@@ -60,10 +60,10 @@
 //! | MIME trees | `account::Account::messages` | 8 MiB, least recently used go |
 //! | what is watched, and how much each mailbox is listed | `account::watch` | one a mailbox |
 //! | what is kept on disk | `store`'s thread: `$XDG_CACHE_HOME/imapfs/accounts/USER@HOST:PORT`, locked | `--cache-size`; octets least recently used go |
-//! | what waits to be written there | `store` | 16 MiB of octets, a million rows |
+//! | what waits to be written there | `store` | 8 MiB of octets, a million rows |
 //! | open files of octets | `store` | 64 |
-//! | encoded octets | `account::content`, blocks of 8 KiB | 36 MiB, least recently used go |
-//! | sections that the server gives only whole | `account::content` | 36 MiB, and the newest whatever it has |
+//! | encoded octets | `account::content`, blocks of 8 KiB | 32 MiB, least recently used go |
+//! | sections that the server gives only whole | `account::content` | 32 MiB, and the newest whatever it has |
 //! | converted texts and headers | `account::reading` | 16 MiB |
 //! | offsets of encoded bodies | `account::reading` | 1024 parts |
 //! | what searches found, and what is kept of structures for them | `account::search` | 8 MiB, 16 MiB |

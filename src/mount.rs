@@ -30,7 +30,7 @@ const RUNTIME_GRACE: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Octets of messages that are kept in memory: more than is read ahead of a reader.
-const MEMORY: usize = 36 * 1024 * 1024;
+const MEMORY: usize = 32 * 1024 * 1024;
 
 /// How long those who still use an unmounted mount are served before the process ends.
 const BUSY_GRACE: Duration = Duration::from_secs(1);

@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Account, Mount};
 use crate::cost::{self, Cost};
-use crate::rows::{Run, Side};
+use crate::run::{Outcome, Run, Side};
 use crate::sample::{self, BIG, MESSAGES, SOME};
 use crate::stage::{self, Stage, expect};
-
-pub type Outcome = Result<Run, String>;
 
 const NAMES: &str = "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE)";
 const STRUCTURES: &str = "UID FETCH 1:* (UID BODYSTRUCTURE)";

@@ -13,6 +13,7 @@ mod jobs;
 mod memory;
 mod peer;
 mod rows;
+mod run;
 mod sample;
 #[path = "../../tests/scripted/mod.rs"]
 mod scripted;

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use crate::cost::Cost;
-use crate::jobs::{Outcome, from_start, listed};
-use crate::rows::{Run, Side};
+use crate::jobs::{from_start, listed};
+use crate::run::{Outcome, Run, Side};
 use crate::sample::{self, MANY, MESSAGES};
 use crate::stage::{Stage, expect};
 

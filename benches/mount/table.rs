@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::cost::Cost;
-use crate::rows::{Goal, Row, Run, SIDES, Side};
+use crate::rows::{Goal, Row};
+use crate::run::{Run, SIDES, Side};
 use crate::sample;
 
 /// A row at one line, with its runs.

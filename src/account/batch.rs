@@ -9,9 +9,9 @@ use tracing::debug;
 
 use super::Account;
 use super::index::Index;
-use super::kept::recall;
 use super::message::Message;
 use super::object::{Locator, Object};
+use super::recall::recall;
 use super::walk::Coming;
 use crate::imap::response::{Data, FetchRow};
 use crate::imap::{Answer, Class, Command, FetchItem};

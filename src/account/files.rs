@@ -4,10 +4,10 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
-use super::kept::recall;
 use super::message::Message;
 use super::object::{Length, Object};
 use super::reading::Reader;
+use super::recall::recall;
 use super::{Account, Changed};
 use crate::error::{Error, Result};
 use crate::mail::envelope::Summary;

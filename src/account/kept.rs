@@ -4,22 +4,20 @@
 //! answer for a moment, and what comes later reaches the kernel as any change does.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::Account;
 use super::content::Content;
 use super::index::Index;
 use super::message::Message;
-use super::object::{Length, Locator, Object};
+use super::object::Object;
+use super::recall::kept_sections;
 use super::walk::Coming;
 use crate::error::{Error, Result};
 use crate::mail::envelope::Summary;
-use crate::mail::range::blocks;
 use crate::mail::section::Section;
 use crate::mail::uid::Uid;
 use crate::store::Details;
@@ -28,41 +26,6 @@ use crate::tree::node::{EntryId, MailboxId};
 /// How long the first look at what an earlier mount knew waits for what is true now: a server that is near has answered by
 /// then, and nobody notices.
 const PATIENCE: Duration = Duration::from_millis(200);
-
-/// Finds out what is kept of a section, before anything of it is read.
-pub async fn recall(object: &Object) {
-    let Some(shelf) = object.locator.shelf.as_ref().filter(|_| object.kept().is_none()) else { return };
-    let Some(entry) = shelf.entry(object.locator.uid, &object.section).await else { return };
-    match (entry.length(), object.length()) {
-        (Some(kept), Length::Exact(known)) if kept != known => entry.forget(),
-        (Some(kept), Length::Hint(_)) => object.set_length(Length::Exact(kept)),
-        _ => {}
-    }
-    object.set_kept(entry);
-}
-
-/// The octets of adjoining blocks that are kept; `None` when they turn out not to be, or not to be what they were.
-pub async fn read_kept(object: &Object, range: &Range<u64>) -> Option<Bytes> {
-    let (shelf, entry) = (object.locator.shelf.as_ref()?, object.kept()?);
-    let octets = shelf.read(entry, blocks(range)).await?;
-    (octets.len() as u64 == range.end - range.start).then_some(octets)
-}
-
-/// Keeps octets that came, from the start of a block on.
-pub fn put_kept(object: &Object, start: u64, octets: &Bytes) {
-    if let (Some(shelf), Some(entry)) = (&object.locator.shelf, object.kept()) {
-        let length = Some(object.length()).filter(|length| length.is_exact()).map(Length::octets);
-        shelf.put(entry, start, octets.clone(), length);
-    }
-}
-
-/// Those of these sections that are kept whole.
-pub async fn kept_sections(locator: &Locator, sections: &[Section]) -> Vec<Option<Bytes>> {
-    match &locator.shelf {
-        Some(shelf) if !sections.is_empty() => shelf.sections(locator.uid, sections).await,
-        _ => vec![None; sections.len()],
-    }
-}
 
 impl Account {
     /// Takes in the mailboxes that an earlier mount knew.

@@ -48,6 +48,8 @@ const DEAR: usize = 5;
 /// Small reads in flight on a connection that make another one worth opening.
 const CROWDED: usize = 32;
 const CROWDED_COST: usize = 4;
+/// A network that goes takes so long to go.
+const SHORTLY: Duration = Duration::from_secs(1);
 /// After so many connections in a row that were lost before they had carried out a command the server counts as away.
 const MAX_USELESS: u32 = 3;
 
@@ -361,7 +363,12 @@ impl Dispatcher {
         let opening = at.map(|at| self.opening.swap_remove(at));
         let ahead = opening.as_ref().is_some_and(|opening| opening.ahead);
         // When the network goes, what is being opened goes with the rest.
-        let early = opening.is_some_and(|opening| self.lost.is_some_and(|lost| opening.began <= lost));
+        let early = match (self.lost, opening) {
+            (Some(lost), Some(opening)) if opening.began <= lost => true,
+            // And may take with it the first that was begun since.
+            (Some(lost), _) => lost.elapsed() < SHORTLY && self.lost.take().is_some(),
+            (None, _) => false,
+        };
         if let Err(error) = &opened {
             self.counters.failed(error);
         }
@@ -370,9 +377,9 @@ impl Dispatcher {
                 self.away = None;
                 self.add(place, wire, &server);
             }
-            // It was begun before the others were lost: whether the server is away, the next attempt tells.
+            // Whether the server is away, the next attempt tells.
             Err(error) if self.slots.is_empty() && (ahead || early && matches!(error, Error::Offline(_))) => {
-                tracing::info!(%error, "no connection, which was begun before the others were lost");
+                tracing::info!(%error, "no connection, as the others were lost");
             }
             Err(error) if self.slots.is_empty() => self.fall_back(error),
             Err(error) => {

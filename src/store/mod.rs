@@ -48,7 +48,7 @@ pub use self::octets::Entry;
 pub use self::shelf::Shelf;
 
 /// Octets that may wait to be written; what comes then is not kept.
-const WAITING_MAX: usize = 16 * 1024 * 1024;
+const WAITING_MAX: usize = 8 * 1024 * 1024;
 
 /// Rows that may wait; the mailbox of what comes then is given up for this mount.
 const ROWS_MAX: usize = 1_000_000;

@@ -132,20 +132,6 @@ pub const ROWS: &[Row] = &[
         run: search::grep,
     },
     Row {
-        name: "search-100000",
-        what: "(mount, ls,) ls .search/needle",
-        goals: &[Goal::Trips(1.0)],
-        is_optional: true,
-        run: search::listing_of_many,
-    },
-    Row {
-        name: "imapfs-grep-100000",
-        what: "mount, imapfs grep needle",
-        goals: &[Goal::Times(Side::Bare, 1.0)],
-        is_optional: true,
-        run: search::grep_in_many,
-    },
-    Row {
         name: "ls-1000000",
         what: "ls of 1,000,000 (1 run is enough)",
         goals: &[Goal::Resident(256.0)],

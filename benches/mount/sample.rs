@@ -1,6 +1,5 @@
 //! The mail that is measured with, the same in each run: INBOX with 2,000 messages of 119 MB, 40 of them with an
-//! attachment of 2 MiB and some hundred with a needle in their text; `Some`, the first 200 of them; `Big`, one of 50 MB;
-//! `Many`, for the rows that need it, 100,000 without attachments.
+//! attachment of 2 MiB and some hundred with a needle in their text; `Some`, the first 200 of them; `Big`, one of 50 MB.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -11,8 +10,6 @@ use crate::common::corpus::{self, build};
 use crate::common::{Account, Imap, Mount, Security};
 
 pub const MESSAGES: usize = 2000;
-/// Messages of `Many`.
-pub const MANY: usize = 100_000;
 /// Messages of `Some`.
 pub const SOME: usize = 200;
 /// Octets of the attachment in `Big`.
@@ -39,7 +36,6 @@ const WORDS: &str = "the of and to in is that for it as was with be by on not he
 pub struct Sample {
     pub account: Account,
     copy: Option<TempDir>,
-    has_many: bool,
 }
 
 pub fn attachments(messages: usize) -> usize {
@@ -72,18 +68,7 @@ impl Sample {
             imap.select(mailbox).unwrap();
             imap.ok("UID FETCH 1:* (FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)").unwrap();
         }
-        Sample { account, copy: None, has_many: false }
-    }
-
-    /// `Many` is there from here on.
-    pub fn fill_many(&mut self) {
-        if !std::mem::replace(&mut self.has_many, true) {
-            let mut imap = self.account.imap();
-            imap.create("Many").unwrap();
-            append(&mut imap, "Many", MANY);
-            imap.select("Many").unwrap();
-            imap.ok("UID FETCH 1:* (FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)").unwrap();
-        }
+        Sample { account, copy: None }
     }
 
     /// A copy of INBOX as it is mounted, in the directory for temporary files.
@@ -117,7 +102,7 @@ pub fn disk() -> String {
 fn append(imap: &mut Imap, mailbox: &str, count: usize) {
     let mut sent = Vec::new();
     for number in 0..count {
-        let message = String::from_utf8(message(number, mailbox != "Many")).unwrap();
+        let message = String::from_utf8(message(number)).unwrap();
         let (day, hour, minute) = (1 + number / 1440 % 28, number / 60 % 24, number % 60);
         let date = format!("{day:02}-Nov-2026 {hour:02}:{minute:02}:00 +0000");
         let octets = message.len();
@@ -129,7 +114,7 @@ fn append(imap: &mut Imap, mailbox: &str, count: usize) {
 }
 
 /// Every third has HTML as well.
-fn message(number: usize, attachments: bool) -> Vec<u8> {
+fn message(number: usize) -> Vec<u8> {
     let mut words = Words::new(number as u64);
     let name = format!("message-{number}-{}", words.take(3).replace(' ', "-"));
     let mut text = words.lines(12 + number % 20);
@@ -144,7 +129,7 @@ fn message(number: usize, attachments: bool) -> Vec<u8> {
     } else {
         plain
     }];
-    if !attachments || !has_attachment(number) {
+    if !has_attachment(number) {
         // One text alone is no multipart.
         return build::multipart(&name, "mixed", &parts);
     }

@@ -6,18 +6,13 @@ use std::path::Path;
 use crate::cost::Cost;
 use crate::jobs::{from_start, listed};
 use crate::run::{Outcome, Run, Side};
-use crate::sample::{self, MANY, MESSAGES};
+use crate::sample::{self, MESSAGES};
 use crate::stage::{Stage, expect};
 
 const SEARCH: &str = "UID SEARCH RETURN (ALL) TEXT needle";
 
 pub fn listing(stage: &mut Stage<'_>) -> Outcome {
     list_found(stage, "INBOX", MESSAGES)
-}
-
-pub fn listing_of_many(stage: &mut Stage<'_>) -> Outcome {
-    stage.standing.sample.fill_many();
-    list_found(stage, "Many", MANY)
 }
 
 /// What lists the messages that are found, in a mailbox that was listed.
@@ -37,12 +32,6 @@ pub fn grep(stage: &mut Stage<'_>) -> Outcome {
         Some(sync) => run.against(Side::Sync, sync),
         None => run,
     })
-}
-
-pub fn grep_in_many(stage: &mut Stage<'_>) -> Outcome {
-    stage.standing.sample.fill_many();
-    let bare = stage.bare_from_start("Many", "UID FETCH 1:* (UID BODY.PEEK[])")?;
-    Ok(Run::new(found_from_start(stage, "Many", MANY)?).against(Side::Bare, bare))
 }
 
 /// `imapfs grep` in a mount that knows nothing.

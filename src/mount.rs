@@ -103,6 +103,9 @@ async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Result<(
         () = signals.end() => return Err(Error::Interrupted),
     };
     let outcome = until_unmounted(Arc::clone(&fs), &options, ready, &mut signals).await;
+    if let Some(store) = &store {
+        store.leave();
+    }
     if tokio::time::timeout(COMMIT_GRACE, fs.settle()).await.is_err() {
         fs.abandon();
     }

@@ -55,6 +55,15 @@ impl Fs {
     /// Opens a directory: a mailbox is brought up to date with the server.
     pub async fn opendir(&self, ino: Ino) -> Result<Handle> {
         let node = self.node(ino)?;
+        let opened = self.open_directory(node).await;
+        match (opened, self.node(ino)?) {
+            // It arrived elsewhere while it was looked for.
+            (Err(Error::Stale | Error::NotFound), now) if now != node => self.open_directory(now).await,
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn open_directory(&self, node: Node) -> Result<Handle> {
         let mut stays = false;
         let (parent, content) = match node {
             Node::Root | Node::Mailbox(_) => self.open_mailbox(node).await?,
@@ -160,7 +169,7 @@ impl Fs {
         let len = directory.content.len() + directory.locals.len();
         for at in start..len.saturating_add(2).min(start.saturating_add(max)) {
             let (name, entry) = match at {
-                0 => (".".to_owned(), self.entry(self.aliases.resolve(directory.node)).await?),
+                0 => (".".to_owned(), self.own_entry(directory.node).await?),
                 1 => ("..".to_owned(), self.entry(directory.parent).await?),
                 _ => match self.entry_at(&directory, at - 2).await {
                     Ok(found) => found,
@@ -172,6 +181,14 @@ impl Fs {
             found.push(DirEntry { name, next: at as u64 + 1, entry });
         }
         Ok(found)
+    }
+
+    async fn own_entry(&self, node: Node) -> Result<Entry> {
+        let here = self.aliases.resolve(node);
+        match (self.entry(here).await, self.aliases.resolve(node)) {
+            (Err(Error::Stale | Error::NotFound), now) if now != here => self.entry(now).await,
+            (outcome, _) => outcome,
+        }
     }
 
     async fn entry_at(&self, directory: &OpenDirectory, at: usize) -> Result<(String, Entry)> {

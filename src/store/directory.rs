@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::Account;
 use crate::error::{Error, Result};
@@ -20,6 +21,12 @@ const LOCK: &str = "lock";
 /// A file that tells that the database was found to be damaged.
 const SPOILT: &str = "damaged";
 
+/// How long a mount waits for one that may be about to end, and for one that says that it is: `imapfs umount` returns
+/// before all is written.
+const ENDING: Duration = Duration::from_millis(300);
+const LEAVING: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Longest name of a directory that is made of the account's name alone.
 const NAME_MAX: usize = 180;
 
@@ -27,7 +34,8 @@ const NAME_MAX: usize = 180;
 #[derive(Debug)]
 pub struct Directory {
     pub path: PathBuf,
-    _lock: File,
+    /// It has an octet when its owner is about to leave.
+    lock: File,
     /// The directory itself, whatever its path leads to by now.
     handle: File,
 }
@@ -107,15 +115,22 @@ impl Directory {
         if lock.metadata().is_ok_and(|m| m.uid() != metadata.uid()) {
             return Err(Error::Denied(format!("{} belongs to another user", path.display()).into()));
         }
-        match lock.try_lock() {
-            Ok(()) => {}
+        match wait_for(&lock) {
+            // Without an octet in it nobody waits longer than he must.
+            Ok(()) => drop(lock.set_len(0)),
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::Busy("another mount of this account uses it".into()));
             }
             Err(TryLockError::Error(error)) => return Err(cannot("lock", &path, &error)),
         }
         let handle = File::open(&path).map_err(|error| cannot("open", &path, &error))?;
-        Ok(Self { path, _lock: lock, handle })
+        Ok(Self { path, lock, handle })
+    }
+
+    /// It is about to be given up: who wants it next is to wait for that.
+    pub fn leave(&self) {
+        // Should it not work, he waits for less.
+        let _ = self.lock.set_len(1);
     }
 
     /// A path in this very directory: should it be deleted and another be made under its name, that one is not meant.
@@ -159,6 +174,17 @@ impl Directory {
     }
 }
 
+fn wait_for(lock: &File) -> std::result::Result<(), TryLockError> {
+    let began = Instant::now();
+    loop {
+        let patience = if lock.metadata().is_ok_and(|metadata| metadata.len() > 0) { LEAVING } else { ENDING };
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if began.elapsed() < patience => std::thread::sleep(ASK_AGAIN),
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Is the directory in use by a mount?
 pub fn is_taken(path: &Path) -> bool {
     let lock = File::open(path.join(LOCK));
@@ -188,7 +214,15 @@ mod tests {
         assert!(matches!(Directory::take(path.clone()), Err(Error::Busy(_))));
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&path.join(LOCK))), (0o700, 0o600));
+        first.leave();
+        let (next, ending) = (path.clone(), Instant::now());
+        let next = std::thread::spawn(move || Directory::take(next).unwrap());
+        while ending.elapsed() < ENDING * 2 {
+            std::thread::sleep(ASK_AGAIN);
+        }
+        assert!(!next.is_finished(), "somebody who says that he leaves is waited for");
         drop(first);
+        drop(next.join().unwrap());
         assert!(!is_taken(&path));
         let again = Directory::take(path.clone()).unwrap();
         assert!(!again.is_gone());

@@ -326,6 +326,11 @@ impl Store {
         Figures { state, used: get(used), limit: *limit, hits: get(hits), misses: get(misses) }
     }
 
+    /// The mount ends: who mounts the account next waits until this one has written what it knows.
+    pub fn leave(&self) {
+        self.0.shared.directory.leave();
+    }
+
     /// Waits until all that was told is on disk. Blocking.
     pub fn flush(&self) {
         let (done, waiting) = sync_channel(1);

@@ -44,9 +44,9 @@
 //! * *One flight.* Who asks what is being asked already waits for that answer (`account::flight`); a piece of a body
 //!   on its way is known by each of its blocks (`account::content`). A caller that goes away stops nothing.
 //!   A long range of a body is one command, whose octets are handed on as they come (`account::stream`); what did not
-//!   come is asked for alone. What comes in a batch ahead of a walker (`account::batch`) is waited for (`account::walk`), and kept under the
-//!   checks of a single answer; what does not come or does not fit is asked for alone.
-//!
+//!   come is asked for alone. What comes in a batch ahead of a walker (`account::batch`) is waited for
+//!   (`account::walk`), and kept under the checks of a single answer; what does not come or does not fit is asked for
+//!   alone.
 //! * *What outlives the mount.* What an index learns, how messages are built, exact sizes and octets are told to
 //!   `store` as they are learnt, and looked up before the server is asked (`account::kept`). A mailbox that an earlier
 //!   mount knew is shown as it was; the first look waits for the server for a moment, and what it says later comes as

@@ -131,7 +131,7 @@ fn a_search_whose_connection_is_lost_finds_all_or_fails() {
 #[test]
 fn grep_costs_a_fraction_of_grep_dash_r() {
     let account = Server::dovecot().account();
-    fill(&account, 100);
+    fill(&account, 400);
     let delay = Duration::from_millis(25);
     let cost = |grep: &mut dyn FnMut(&Path) -> String| {
         let proxy = Proxy::new(account.port).delay(delay);
@@ -150,7 +150,7 @@ fn grep_costs_a_fraction_of_grep_dash_r() {
     let (theirs, their_time, their_bytes) =
         cost(&mut |inbox| output(Command::new("grep").args(["-rI", "need[l]e"]).arg(inbox)));
     eprintln!("imapfs grep: {our_time:?}, {our_bytes} octets; grep -r: {their_time:?}, {their_bytes} octets");
-    assert_eq!((ours.len(), &ours), (5, &theirs));
+    assert_eq!((ours.len(), &ours), (20, &theirs));
     assert!(our_bytes * 10 < their_bytes, "{our_bytes} of {their_bytes} octets");
-    assert!(our_time < their_time, "{our_time:?} of {their_time:?}");
+    assert!(our_time * 2 < their_time, "{our_time:?} of {their_time:?}");
 }

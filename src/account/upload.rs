@@ -195,7 +195,8 @@ impl Account {
         let places = plan_matches(&sought, &arrived);
         // A server that lost the connection may be about to put there what is not seen yet.
         let missing = sought.into_iter().zip(&places).filter_map(|(sought, at)| at.is_none().then_some(sought));
-        let lost = self.doubt(target, missing, next, &lost);
+        let missing: Vec<Sought> = missing.collect();
+        let lost = if missing.is_empty() { lost } else { self.doubt(target, missing, next, &lost) };
         let outcomes: Vec<Result<Uid>> =
             places.iter().map(|at| at.map(|at| arrived[at].uid).ok_or_else(|| lost.clone())).collect();
         let set = outcomes.iter().flatten().copied().collect();

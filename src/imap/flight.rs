@@ -222,10 +222,11 @@ impl Flight {
         }
     }
 
-    /// Is this the row of a body whose octets are wanted as they come?
+    /// Is this the row of a body whose octets are wanted as they come? Not when it does not state the size of the message
+    /// before: without that nobody could believe them.
     pub fn takes_parts(&self, row: &FetchRow) -> bool {
         let Command::Fetch { uids, items, .. } = self.command() else { return false };
-        let (Some(uid), [body]) = (row.uid, &row.bodies[..]) else { return false };
+        let (Some(uid), Some(_), [body]) = (row.uid, row.size, &row.bodies[..]) else { return false };
         let answered = self.answered.get(&uid).copied().unwrap_or(0);
         let is_asked = |(n, item): (usize, &FetchItem)| match item {
             FetchItem::Body(section, range) => {

@@ -93,6 +93,15 @@ async fn the_octets_of_another_body_reach_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_comes_before_its_size_comes_whole() {
+    let late =
+        |offset, count| row(2, offset, count).replace("RFC822.SIZE 9 ", "").replace(")\r\n", " RFC822.SIZE 9)\r\n");
+    for (parts, octets, end) in both([late(0, 2 * MIB), late(2 * MIB, 3 * MIB)], true).await {
+        assert!(parts == 0 && octets.len() as u64 >= 2 * MIB && end.is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_than_was_asked_for_is_an_error() {
     let [(_, _, end), _] = both([row(2, 0, 4 * MIB), String::new()], true).await;
     assert!(end.is_err(), "{end:?}");

@@ -377,8 +377,8 @@ impl Dispatcher {
                 self.away = None;
                 self.add(place, wire, &server);
             }
-            // Whether the server is away, the next attempt tells.
-            Err(error) if self.slots.is_empty() && (ahead || early && matches!(error, Error::Offline(_))) => {
+            // Whether the server is away, the next attempt tells. One that was cut before the greeting looks refused.
+            Err(error) if self.slots.is_empty() && (ahead || early && !matches!(error, Error::Auth(_))) => {
                 tracing::info!(%error, "no connection, as the others were lost");
             }
             Err(error) if self.slots.is_empty() => self.fall_back(error),

@@ -135,6 +135,21 @@ async fn a_read_is_sent_once_more_when_its_connection_is_lost() {
     assert_eq!(read(&client, "INBOX", 2, Class::Small).await.unwrap(), 1);
 }
 
+/// When a network goes, it may take the next connection with it, before its greeting or in its login.
+#[tokio::test]
+async fn one_more_that_is_lost_right_after_another_does_not_mean_that_the_server_is_away() {
+    for early in [true, false] {
+        let lose = move |number, _: &str, command: &str| {
+            let now = number == 0 && command.contains("FETCH") || number == 1 && command.starts_with("LOGIN");
+            now.then(|| "close".into())
+        };
+        let (port, _) = server(move |number| early && number == 1, lose).await;
+        let client = client(port, 1).await.unwrap();
+        assert_eq!(read(&client, "INBOX", 1, Class::Small).await.unwrap(), 1);
+        assert_eq!(client.stats().logins, 2);
+    }
+}
+
 /// What SELECT made worth asking is asked where it was told, and nowhere else when that connection is gone.
 #[tokio::test]
 async fn a_question_about_what_select_told_goes_to_the_connection_that_told_it() {

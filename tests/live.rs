@@ -100,9 +100,12 @@ fn other_clients_changes_are_seen(server: &Server) {
         xattr(&inbox.join(name("one", one)), "user.imap.flags").contains("\\Flagged").then_some(())
     });
     assert!(flagged.is_some(), "the flag is not seen");
-    // A message goes: from the listing, and its name no longer answers.
+    // A message goes: from the listing, and its name no longer answers; also when a listing that was opened before is
+    // read now.
+    let before = fs::read_dir(&inbox).unwrap();
     expunge(&mut imap, "INBOX", one);
     listed_soon(&inbox, &with(&[name("two", two)]));
+    assert_eq!(before.count(), others.len() + 2);
     // The kernel is told as soon as nobody looks into the directory.
     let gone = wait_for(SOON, || (!inbox.join(name("one", one)).exists()).then_some(()));
     assert!(gone.is_some(), "the name still answers");

@@ -305,14 +305,13 @@ impl Index {
         if let Some(summary) = self.get(uid) {
             return Ok(summary);
         }
-        {
+        let is_new = |next: Option<u64>| next.is_none_or(|next| u64::from(uid.get()) >= next);
+        let (went, current) = {
             let known = self.lock();
-            if known.mailbox.is_complete() && known.checked.is_some() {
-                let next = known.mailbox.listed().and_then(|listed| listed.uid_next);
-                if next.is_some_and(|next| u64::from(uid.get()) < next) {
-                    return Err(Error::NotFound);
-                }
-            }
+            (!is_new(known.mailbox.listed().and_then(|listed| listed.uid_next)), known.checked.is_some())
+        };
+        if went && current {
+            return Err(Error::NotFound);
         }
         let uids = UidSet::range(uid.get(), uid.get());
         let command = Command::Fetch { uids, items: summary_items(client), changed_since: None };
@@ -337,13 +336,15 @@ impl Index {
         {
             return take(without_gone(rows, done.code.as_ref()));
         }
-        let (rows, done) = client.run(self.target(), command.clone(), Class::Small, ROW_MAX * 2).await?;
-        let found = take(without_gone(rows, done.code.as_ref()));
-        let is_new = |next: Option<u64>| next.is_none_or(|next| u64::from(uid.get()) >= next);
-        if found.is_ok() || !is_new(self.lock().mailbox.listed().and_then(|listed| listed.uid_next)) {
-            return found;
+        if !went {
+            let (rows, done) = client.run(self.target(), command.clone(), Class::Small, ROW_MAX * 2).await?;
+            let found = take(without_gone(rows, done.code.as_ref()));
+            if found.is_ok() || !is_new(self.lock().mailbox.listed().and_then(|listed| listed.uid_next)) {
+                return found;
+            }
         }
-        // A connection that has not heard of a new message knows nothing of it: it hears by SELECT.
+        // A connection that has not heard of a new message knows nothing of it, and one that has not heard that a message
+        // went still tells of it: both hear by SELECT.
         let plan = |opened: &Opened| {
             self.check(*opened)?;
             Ok((!is_new(opened.uid_next)).then(|| (command.clone(), ROW_MAX * 2)))

@@ -387,6 +387,11 @@ impl Account {
         self.index(id).is_ok_and(|index| index.is_shown(uid))
     }
 
+    /// Is the message among those that are known and shown?
+    pub fn is_here(&self, id: MailboxId, uid: Uid) -> bool {
+        self.index(id).is_ok_and(|index| index.is_here(uid))
+    }
+
     /// After a question about a mailbox: when it turned out to be another one under the same name, it gets another
     /// id, and who holds the old one is told so.
     fn settle<T>(&self, index: &Index, outcome: Result<T>) -> Result<T> {

@@ -1,6 +1,7 @@
 //! opendir and readdir: a handle holds the directory as it was when it was opened; entries cost no exchange.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::{DirEntry, Entry, Fs, Handle};
 use crate::account::Message;
@@ -200,14 +201,14 @@ impl Fs {
                 (Some((name, node)), _) => (name.clone(), self.quick_entry(*node).await?),
                 (None, Some(id)) => {
                     let summary = messages.get(at - names.len()).ok_or(Error::NotFound)?;
-                    (self.options.names.format(summary), self.message_entry(*id, summary, EntryId::DIRECTORY))
+                    (self.options.names.format(summary), self.listed_message(*id, summary, EntryId::DIRECTORY))
                 }
                 (None, None) => return Err(Error::NotFound),
             },
             Content::Eml { mailbox, messages } => {
                 let summary = messages.get(at).ok_or(Error::NotFound)?;
                 let name = format_eml_name(&self.options.names.format(summary));
-                (name, self.message_entry(*mailbox, summary, EntryId::RAW))
+                (name, self.listed_message(*mailbox, summary, EntryId::RAW))
             }
             Content::Message { message, entries } => {
                 let info = entries.get(at).and_then(|id| message.entries.get(*id)).ok_or(Error::NotFound)?;
@@ -232,6 +233,16 @@ impl Fs {
         })
     }
 
+    /// A message of a listing. One that went since it was opened is asked for again by whoever looks at it: the kernel,
+    /// which has been told that it went, would believe the listing for long.
+    fn listed_message(&self, mailbox: MailboxId, summary: &Summary, entry: EntryId) -> Entry {
+        let found = self.message_entry(mailbox, summary, entry);
+        match self.account.is_here(mailbox, summary.uid) {
+            true => found,
+            false => Entry { entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO, ..found },
+        }
+    }
+
     /// The entry of a view or mailbox for a listing, which asks the server nothing.
     async fn quick_entry(&self, node: Node) -> Result<Entry> {
         match node {
@@ -241,7 +252,7 @@ impl Fs {
                 entry.attr.kind = super::Kind::File;
                 entry.attr.perm = 0o600;
                 entry.attr.size = self.table_estimate(id);
-                entry.attr_ttl = std::time::Duration::ZERO;
+                entry.attr_ttl = Duration::ZERO;
                 Ok(entry)
             }
             _ => self.entry(node).await,

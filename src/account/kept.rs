@@ -25,7 +25,7 @@ use crate::tree::node::{EntryId, MailboxId};
 
 /// How long the first look at what an earlier mount knew waits for what is true now: a server that is near has answered by
 /// then, and nobody notices.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Account {
     /// Takes in the mailboxes that an earlier mount knew.
@@ -39,16 +39,22 @@ impl Account {
         table.old = knows_any;
     }
 
-    /// What is most likely looked at first is taken in before anybody does, while the list is asked for.
+    /// What was looked at last is taken in and asked about before anybody looks again, while the list is asked for.
     pub(super) async fn warm_up(self: Arc<Self>) {
-        let first = self.home().and_then(|id| self.index(id).ok());
-        let wake = async {
-            if let Some(index) = first {
-                index.wake().await;
+        let last = self.options.store.as_ref().ok().and_then(|store| store.last()).map(MailboxId);
+        let index = last.and_then(|id| self.index(id).ok());
+        let bring_up = async {
+            match &index {
+                Some(index) => self.bring_up(index).await,
+                None => Ok(()),
             }
         };
-        // Who needs the list asks again, and is told what hinders it.
-        let _ = tokio::join!(wake, self.refresh_mailboxes());
+        if let Some(index) = &index {
+            self.watch.begin_with(index.id);
+            index.wake().await;
+        }
+        // Who looks asks again, and is told what hinders it.
+        let _ = tokio::join!(bring_up, self.refresh_mailboxes());
     }
 
     /// Keeps the mailboxes that there are now, if they changed.

@@ -47,11 +47,18 @@ struct State {
     /// Mailboxes that are being looked into.
     looking: HashSet<MailboxId>,
     listing: bool,
+    /// The mailbox that was listed last.
+    last: Option<MailboxId>,
 }
 
 impl Watch {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As long as nothing speaks for another, this one is to be watched.
+    pub fn begin_with(&self, id: MailboxId) {
+        self.lock().watched.get_or_insert(id);
     }
 
     /// The mailbox that is watched.
@@ -90,7 +97,11 @@ impl Account {
         let watched = state.watched.filter(|id| there.contains(id)).or(home);
         let watched = plan_watch(watched, state.uses.iter().map(|(id, (n, at))| (*id, faded(*n, now - *at))));
         state.watched = watched;
+        let is_another = state.last.replace(index.id) != Some(index.id);
         drop(state);
+        if let (true, Ok(store)) = (is_another, &self.options.store) {
+            store.keep_last(index.id.0);
+        }
         if let Some(Ok(index)) = watched.map(|id| self.index(id)) {
             self.client.watch(index.name.get());
         }

@@ -232,7 +232,9 @@ impl Dispatcher {
                     self.open(wanted);
                     return;
                 }
-                if room && wanted == Place::Small && (self.slots.len() == 1 || cost >= CROWDED_COST) {
+                // Who only looks into a mailbox may want nothing from it.
+                let looks = matches!(job.request.command, Command::Select | Command::Resync { .. });
+                if room && wanted == Place::Small && !looks && (self.slots.len() == 1 || cost >= CROWDED_COST) {
                     self.open(wanted);
                 }
                 self.give(at, job);
@@ -266,8 +268,14 @@ impl Dispatcher {
             let suits = only || if wanted == Place::Bulk { slot.place == Place::Bulk } else { bulk == 0 };
             let load = small + bulk;
             let here = job.mailbox().is_none() || slot.mailbox.as_ref() == job.mailbox();
-            // Another mailbox costs a round trip, and waits for all that is in flight.
-            let switch = usize::from(!here) * if load == 0 { 2 } else { 20 };
+            // Another mailbox costs a round trip, and waits for all that is in flight. Before the first one that is little.
+            let switch = if here {
+                0
+            } else if load == 0 || slot.mailbox.is_none() {
+                2
+            } else {
+                20
+            };
             let elsewhere = usize::from(slot.place != wanted);
             let message = wanted == Place::Bulk && load > 0 && slot.message != message(job);
             // The pieces of one message stay on one connection, in their order, however many there are.

@@ -174,8 +174,9 @@ impl Machine {
                 return;
             }
             if let Some(selecting) = &self.selecting {
-                // What its UIDVALIDITY is, the answer to SELECT says before theirs come.
-                if !self.dialect.ordered || !command.is_read() || job.mailbox() != selecting.name.as_ref() {
+                // What its UIDVALIDITY is, the answer to SELECT says before theirs come. LIST is not about it.
+                let reads_it = command.is_read() && job.mailbox() == selecting.name.as_ref();
+                if !self.dialect.ordered || !reads_it && !matches!(command, Command::List) {
                     return;
                 }
             }

@@ -150,6 +150,18 @@ pub fn put_mailboxes(connection: &Connection, mailboxes: &Mailboxes) -> rusqlite
     connection.execute("INSERT OR REPLACE INTO about(name, data) VALUES('mailboxes', ?)", [sealed]).map(|_| ())
 }
 
+/// The mailbox that was looked at last.
+pub fn last(connection: &Connection) -> rusqlite::Result<Option<u16>> {
+    let last = about(connection, "last")?;
+    Ok(last.and_then(|octets| octets.try_into().ok()).map(u16::from_le_bytes))
+}
+
+/// Keeps which it is.
+pub fn put_last(connection: &Connection, mailbox: u16) -> rusqlite::Result<()> {
+    let octets = mailbox.to_le_bytes();
+    connection.execute("INSERT OR REPLACE INTO about(name, data) VALUES('last', ?)", [octets]).map(|_| ())
+}
+
 /// Keeps up to where a mailbox is known.
 pub fn put_synced(connection: &Connection, place: Place, synced: &Synced) -> rusqlite::Result<()> {
     let sealed = seal(Kind::Synced, place.mailbox(), 0, b"", write_synced(place, synced));

@@ -25,10 +25,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use lru::LruCache;
@@ -230,6 +231,11 @@ impl Shared {
     }
 }
 
+/// See [`Store::load`]; over a connection of its own, so that nobody waits for it.
+fn load(directory: &Path, mailbox: u16) -> rusqlite::Result<Option<Kept>> {
+    database::load(&database::reader(directory)?, mailbox)
+}
+
 /// Hours since 1970: how fine it is known when something was used.
 fn hour() -> u32 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -240,6 +246,8 @@ fn hour() -> u32 {
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);
 
+type Loading = JoinHandle<rusqlite::Result<Option<Kept>>>;
+
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
@@ -248,6 +256,8 @@ struct Inner {
     reader: Mutex<Connection>,
     /// What was known of mailboxes when it was opened.
     mailboxes: Mutex<Option<Mailboxes>>,
+    /// The mailbox that was looked at last, which is loaded before anybody asks for it.
+    ahead: Mutex<Option<(u16, Loading)>>,
     /// Mailboxes that were given up.
     given_up: Mutex<HashSet<u16>>,
 }
@@ -278,12 +288,16 @@ impl Store {
         });
         let (to, told) = channel();
         let writer = Writer::new(connection, Arc::clone(&shared));
-        std::thread::Builder::new()
+        Builder::new()
             .name("imapfs-cache".into())
             .spawn(move || writer.run(told))
             .map_err(|error| Error::Local(format!("cannot start a thread: {error}").into()))?;
-        let (reader, mailboxes) = (Mutex::new(reader), Mutex::new(Some(mailboxes)));
-        Ok(Self(Arc::new(Inner { shared, to, reader, mailboxes, given_up: Mutex::default() })))
+        let ahead = database::last(&reader).ok().flatten().map(|last| {
+            let path = shared.directory.path.clone();
+            (last, std::thread::spawn(move || load(&path, last)))
+        });
+        let (reader, mailboxes, ahead) = (Mutex::new(reader), Mutex::new(Some(mailboxes)), Mutex::new(ahead));
+        Ok(Self(Arc::new(Inner { shared, to, reader, mailboxes, ahead, given_up: Mutex::default() })))
     }
 
     /// What was known of the mailboxes when it was opened; given out once.
@@ -296,6 +310,16 @@ impl Store {
         self.write(Write::Mailboxes(Box::new(mailboxes)));
     }
 
+    /// The mailbox that was looked at last when it was opened, until it is loaded.
+    pub fn last(&self) -> Option<u16> {
+        self.0.ahead.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(last, _)| *last)
+    }
+
+    /// This mailbox is looked at.
+    pub fn keep_last(&self, mailbox: u16) {
+        self.write(Write::Last(mailbox));
+    }
+
     /// A mailbox is gone, and with it all that was kept of it.
     pub fn forget(&self, mailbox: u16) {
         self.write(Write::Forget(mailbox));
@@ -305,7 +329,11 @@ impl Store {
     /// takes a moment.
     pub async fn load(&self, mailbox: u16) -> Option<Kept> {
         let path = self.0.shared.directory.path.clone();
-        let load = move || database::reader(&path).and_then(|reader| database::load(&reader, mailbox));
+        let ahead = self.0.ahead.lock().unwrap_or_else(PoisonError::into_inner).take_if(|(last, _)| *last == mailbox);
+        let load = move || match ahead.map(|(_, loading)| loading.join()) {
+            Some(Ok(kept)) => kept,
+            _ => load(&path, mailbox),
+        };
         self.blocking(load).await.flatten()
     }
 

@@ -388,3 +388,24 @@ async fn a_thread_that_falls_behind_gives_a_mailbox_up_rather_than_the_memory() 
     assert!(store.load(3).await.is_none());
     assert_eq!(store.load(4).await.unwrap().messages.len(), 1);
 }
+
+#[tokio::test]
+async fn what_was_looked_at_last_is_loaded_before_it_is_asked_for() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir);
+    assert_eq!(store.last(), None);
+    for mailbox in [3, 4] {
+        let shelf = store.shelf(mailbox, VALIDITY).unwrap();
+        shelf.put_messages(vec![summary(mailbox.into(), "")]);
+        shelf.synced(synced(1));
+        store.keep_last(mailbox);
+    }
+    close(store);
+    let store = open(&dir);
+    assert_eq!(store.last(), Some(4));
+    for mailbox in [3, 4, 4] {
+        assert_eq!(store.load(mailbox).await.unwrap().messages, [summary(mailbox.into(), "")], "{mailbox}");
+    }
+    assert_eq!(store.last(), None, "it is loaded");
+    close(store);
+}

@@ -34,6 +34,8 @@ const KEPT: u64 = 90;
 pub enum Write {
     /// Which mailboxes there are.
     Mailboxes(Box<Mailboxes>),
+    /// This mailbox was looked at last.
+    Last(u16),
     /// A mailbox is gone, and its number with it.
     Forget(u16),
     /// All of a mailbox is known up to here: what came before tells it.
@@ -142,6 +144,7 @@ impl Writer {
     fn write(&mut self, write: Write) -> Result<()> {
         let kept = match write {
             Write::Mailboxes(mailboxes) => database::put_mailboxes(&self.connection, &mailboxes),
+            Write::Last(mailbox) => database::put_last(&self.connection, mailbox),
             Write::Synced(place, synced) => database::put_synced(&self.connection, place, &synced),
             Write::Messages(place, messages) => self.put_messages(place, &messages),
             Write::Structure(place, uid, root) => self.put_structure(place, uid, root.as_deref()),

@@ -7,17 +7,19 @@
 //! 3. A mailbox that is about to be removed or renamed is left by all connections: its name may soon mean another one.
 //! 4. When the server is away, one request at a time probes, with growing pauses; the others fail at once.
 
+mod choosing;
 mod watching;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::choosing::{CROWDED_COST, DEAR, message};
 use self::watching::Clocks;
 use super::dialect::Dialect;
 use super::flight::{Job, Load};
@@ -42,12 +44,6 @@ const FEWER: Duration = Duration::from_secs(180);
 const FEWER_SHORTLY: Duration = Duration::from_secs(5);
 /// How often a request is sent: once more when a connection was lost under it.
 const MAX_ATTEMPTS: u32 = 2;
-/// Dearer than an idle connection that must select the mailbox first, and than one with many small reads: so dear that
-/// the round trips of another login are worth waiting for.
-const DEAR: usize = 5;
-/// Small reads in flight on a connection that make another one worth opening.
-const CROWDED: usize = 32;
-const CROWDED_COST: usize = 4;
 /// A network that goes takes so long to go.
 const SHORTLY: Duration = Duration::from_secs(1);
 /// After so many connections in a row that were lost before they had carried out a command the server counts as away.
@@ -225,8 +221,8 @@ impl Dispatcher {
                 let bulks = self.slots.iter().filter(|s| s.place == Place::Bulk).count();
                 // One place is left for small reads where there are more than two.
                 let room = room && (wanted != Place::Bulk || bulks + 2 < most.max(3));
-                // What is dear waits for a connection of its own. A small read that has only the first connection, or a
-                // crowded one, does not wait, but its place is prepared.
+                // What is dear waits for a connection of its own. What has only the first connection, or a crowded one, does
+                // not wait, but its place is prepared.
                 if room && wanted != Place::Watch && cost > DEAR {
                     self.waiting.push_back(job);
                     self.open(wanted);
@@ -234,7 +230,8 @@ impl Dispatcher {
                 }
                 // Who only looks into a mailbox may want nothing from it.
                 let looks = matches!(job.request.command, Command::Select | Command::Resync { .. });
-                if room && wanted == Place::Small && !looks && (self.slots.len() == 1 || cost >= CROWDED_COST) {
+                let alone = self.slots.len() == 1 && wanted == Place::Small;
+                if room && wanted != Place::Watch && !looks && (alone || cost >= CROWDED_COST) {
                     self.open(wanted);
                 }
                 self.give(at, job);
@@ -258,39 +255,6 @@ impl Dispatcher {
                 }
             },
         }
-    }
-
-    /// The best connection for a job, and what it costs to use it; `None` when none suits.
-    fn choose(&self, wanted: Place, job: &Job) -> Option<(usize, usize)> {
-        let only = self.slots.len() == 1 && self.options.connections == 1;
-        let candidates = self.slots.iter().enumerate().filter_map(|(at, slot)| {
-            let (small, bulk) = (slot.small.load(Ordering::Relaxed), slot.bulk.load(Ordering::Relaxed));
-            let suits = only || if wanted == Place::Bulk { slot.place == Place::Bulk } else { bulk == 0 };
-            let load = small + bulk;
-            let here = job.mailbox().is_none() || slot.mailbox.as_ref() == job.mailbox();
-            // Another mailbox costs a round trip, and waits for all that is in flight. Before the first one that is little.
-            let switch = if here {
-                0
-            } else if load == 0 || slot.mailbox.is_none() {
-                2
-            } else {
-                20
-            };
-            let elsewhere = usize::from(slot.place != wanted);
-            let message = wanted == Place::Bulk && load > 0 && slot.message != message(job);
-            // The pieces of one message stay on one connection, in their order, however many there are.
-            let crowded = if wanted == Place::Bulk { 0 } else { (load / CROWDED).min(1) * CROWDED_COST };
-            let watching = self.disturbance(slot, job);
-            suits.then_some((switch + elsewhere + crowded + watching + usize::from(message) * 6, at))
-        });
-        candidates.min()
-    }
-
-    /// Not the first, if there is another: that one is for what must not wait.
-    fn least_loaded(&self) -> Option<usize> {
-        let load = |slot: &Slot| slot.small.load(Ordering::Relaxed) + slot.bulk.load(Ordering::Relaxed);
-        let slots = self.slots.iter().enumerate();
-        slots.min_by_key(|(_, slot)| (slot.place == Place::Watch, load(slot))).map(|(at, _)| at)
     }
 
     fn give(&mut self, at: usize, mut job: Job) {
@@ -494,13 +458,5 @@ impl Dispatcher {
                 self.dispatch(job);
             }
         }
-    }
-}
-
-/// The message that a bulk read reads, when it is one.
-fn message(job: &Job) -> Option<Uid> {
-    match &job.request.command {
-        Command::Fetch { uids, .. } if uids.len() == 1 => uids.iter().next(),
-        _ => None,
     }
 }

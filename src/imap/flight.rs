@@ -14,6 +14,7 @@ use super::request::{Answer, Class, Command, Done, FetchItem, Request, Target};
 use super::response::{BodyRow, Code, Data, FetchRow, SearchResult, Selected, Status};
 use crate::error::{Error, Result};
 use crate::mail::mailbox_name::MailboxName;
+use crate::mail::section::Section;
 use crate::mail::uid::{Uid, UidSet};
 
 /// Items that one FETCH may have: one bit each says what was answered.
@@ -229,10 +230,7 @@ impl Flight {
         let (Some(uid), Some(_), [body]) = (row.uid, row.size, &row.bodies[..]) else { return false };
         let answered = self.answered.get(&uid).copied().unwrap_or(0);
         let is_asked = |(n, item): (usize, &FetchItem)| match item {
-            FetchItem::Body(section, range) => {
-                let is_body = body.section.as_ref() == Some(section) && body.origin == range.map(|(offset, _)| offset);
-                is_body && answered & (1 << n) == 0
-            }
+            FetchItem::Body(section, range) => is_answer(body, section, *range) && answered & (1 << n) == 0,
             _ => false,
         };
         self.job.request.parts && uids.contains(uid) && items.iter().enumerate().take(MAX_ITEMS).any(is_asked)
@@ -360,14 +358,19 @@ impl Flight {
         true
     }
 
-    /// Takes out of `row` what this FETCH asked for and has not had: the rest is another's, or an event. `oversize`
-    /// when a literal of the row was thrown away for its size.
-    pub fn claim(&mut self, uid: Uid, row: &mut FetchRow, octets: u64, oversize: bool) -> bool {
+    /// Takes out of `row` what this FETCH asked for and has not had: the rest is another's, or an event. `has_content`
+    /// when it came with some, see [`has_content`]; `oversize` when a literal of it was thrown away for its size.
+    pub fn claim(&mut self, uid: Uid, row: &mut FetchRow, octets: u64, has_content: bool, oversize: bool) -> bool {
         let Command::Fetch { uids, items, .. } = &self.job.request.command else { return false };
         // News may come before the answer: taken for a part of it, it would be lost to who keeps flags, and the flags of the
         // answer to who asked.
         let is_more = |item: &FetchItem| !matches!(item, FetchItem::Flags | FetchItem::ModSeq);
         if !uids.contains(uid) || is_flags_alone(row) && items.iter().any(is_more) {
+            return false;
+        }
+        // The answer to another FETCH says what we asked for as well, such as the size: taken for ours, it would be all that
+        // comes of a message that goes before it is our turn.
+        if has_content && !items.iter().any(|item| is_content(item, row)) {
             return false;
         }
         let before = self.answered.get(&uid).copied().unwrap_or(0);
@@ -421,12 +424,30 @@ fn join_pairs(old: (&UidSet, &UidSet), new: (&UidSet, &UidSet)) -> Option<(UidSe
     Some((join(old.0, new.0)?, join(old.1, new.1)?))
 }
 
+/// Does a row have what tells which FETCH it answers: a body, a structure, or an envelope?
+pub fn has_content(row: &FetchRow) -> bool {
+    !row.bodies.is_empty() || row.structure.is_some() || row.odd_structure || row.envelope.is_some()
+}
+
+/// Is this item some of it?
+fn is_content(item: &FetchItem, row: &FetchRow) -> bool {
+    match item {
+        FetchItem::Envelope => row.envelope.is_some(),
+        FetchItem::BodyStructure => row.structure.is_some() || row.odd_structure,
+        FetchItem::Body(section, range) => row.bodies.iter().any(|body| is_answer(body, section, *range)),
+        _ => false,
+    }
+}
+
+fn is_answer(body: &BodyRow, section: &Section, range: Option<(u64, u32)>) -> bool {
+    body.section.as_ref() == Some(section) && body.origin == range.map(|(offset, _)| offset)
+}
+
 /// Does a row tell of nothing but flags?
 fn is_flags_alone(row: &FetchRow) -> bool {
-    let is_message = row.size.is_some() || row.envelope.is_some() || row.internal_date.is_some();
-    let is_content = row.structure.is_some() || row.odd_structure || !row.bodies.is_empty();
+    let is_message = row.size.is_some() || row.internal_date.is_some();
     let has_id = row.email_id.is_some() || row.thread_id.is_some();
-    row.flags.is_some() && !is_message && !is_content && !has_id
+    row.flags.is_some() && !is_message && !has_content(row) && !has_id
 }
 
 /// Moves one item from `row` to `mine`, if the row answers it.
@@ -453,10 +474,8 @@ fn take_item(item: &FetchItem, row: &mut FetchRow, mine: &mut FetchRow) -> bool 
             take(&mut row.email_id, &mut mine.email_id) | take(&mut row.thread_id, &mut mine.thread_id)
         }
         FetchItem::Body(section, range) => {
-            let answers = |body: &BodyRow| {
-                body.section.as_ref() == Some(section) && body.origin == range.map(|(offset, _)| offset)
-            };
-            let Some(at) = row.bodies.iter().position(answers) else { return false };
+            let at = row.bodies.iter().position(|body| is_answer(body, section, *range));
+            let Some(at) = at else { return false };
             let body = row.bodies.swap_remove(at);
             // More than was asked for is not what was asked for.
             let fits =

@@ -459,3 +459,38 @@ async fn what_is_about_no_mailbox_follows_a_select_at_once_as_well() {
     let (rows, done) = collect(list).await;
     assert!(matches!((&rows[..], done), ([Data::List(_)], Some(Ok(_)))), "{rows:?}");
 }
+
+/// A row that answers one FETCH says what another asked for as well. What is left of the answer to that one, when the
+/// message goes meanwhile, must not look like a message.
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_one_fetch_is_no_part_of_another() {
+    let content = "S: * 1 FETCH (UID 2 RFC822.SIZE 9 BODY[1] \"hello\")\n";
+    let summary = "S: * 1 FETCH (UID 2 FLAGS () RFC822.SIZE 9 ENVELOPE (NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL))\n";
+    let again = "S: * 1 FETCH (UID 2 RFC822.SIZE 9 BODY[1] \"again\")\n";
+    for (rows, of_summary, of_content) in [
+        ([content, summary, again].concat(), "true 9", "2 hello,2 again"),
+        ([summary, content, again].concat(), "true 9", "2 hello,2 again"),
+        ([content, again].concat(), "", "2 hello,2 again"),
+        // Nothing says whose it is.
+        ("S: * 1 FETCH (UID 2 RFC822.SIZE 9)\n".to_owned(), "false 9", ""),
+    ] {
+        let mut harness = session();
+        let server = harness.server.take().unwrap();
+        let select = "C: SELECT\nS: * OK [UIDVALIDITY 9] ok\nS: T1 OK done\nC: FETCH\nC: FETCH\nC: FETCH";
+        let script = format!("{select}\n{rows}S: T2 OK\nS: T3 OK\nS: T4 OK\nclose");
+        tokio::spawn(async move { play(server, &script).await });
+        let ask = |items: &[FetchItem]| harness.send(mailbox("INBOX", 9), fetch(&[2], items), 1 << 20);
+        let one = ask(&[FetchItem::Flags, FetchItem::Size, FetchItem::Envelope]);
+        let (two, three) = (ask(&[body(None), FetchItem::Size]), ask(&[body(None), FetchItem::Size]));
+        let told = |row: &Data| match row {
+            Data::Fetch(row) => format!("{} {}", row.envelope.is_some(), row.size.unwrap()),
+            other => panic!("{other:?}"),
+        };
+        let told: Vec<String> = collect(one).await.0.iter().map(told).collect();
+        assert_eq!(told.join(","), of_summary, "{rows}");
+        let (two, three) = (collect(two).await.0, collect(three).await.0);
+        assert_eq!(bodies(&[two.clone(), three.clone()].concat()).join(","), of_content, "{rows}");
+        let has_size = |row: &Data| matches!(row, Data::Fetch(row) if row.size == Some(9));
+        assert!(two.iter().chain(&three).all(has_size), "{two:?} {three:?}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::{Machine, Progress, is_search};
 use crate::error::{Error, Result, printable};
+use crate::imap::flight::has_content;
 use crate::imap::frame::Framer;
 use crate::imap::refusal::{self, Refusal};
 use crate::imap::request::Command;
@@ -166,12 +167,13 @@ impl Machine {
         if self.selecting.is_some() || self.selected.is_none() {
             return Progress::None;
         }
-        let mut claimed = false;
+        let (mut claimed, has_content) = (false, has_content(&row));
         if let Some(uid) = row.uid {
             for flight in &mut self.flights {
                 // The octets of a row that two share are charged to the first.
                 let charge = if claimed { 0 } else { octets };
-                claimed |= flight.claim(uid, &mut row, charge, oversize) || flight.claim_stored(uid, &row, charge);
+                claimed |= flight.claim(uid, &mut row, charge, has_content, oversize)
+                    || flight.claim_stored(uid, &row, charge);
             }
         }
         // Flags that nobody asked for are news; without a UID they say that something changed. Nothing else is.

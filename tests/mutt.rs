@@ -146,9 +146,9 @@ fn shows_in_the_end(mounts: &[&Mount], mailbox: &str, want: &[(&str, &str)]) {
 
 /// The message with this subject.
 fn named(mount: &Mount, mailbox: &str, subject: &str) -> std::path::PathBuf {
-    let entries = fs::read_dir(mount.join(mailbox)).unwrap().map(|entry| entry.unwrap().path());
+    let mut entries = fs::read_dir(mount.join(mailbox)).unwrap().map(|entry| entry.unwrap().path());
     let is_meant = |path: &std::path::PathBuf| path.to_str().unwrap().contains(&format!("_{subject}."));
-    entries.filter(is_meant).next().unwrap()
+    entries.find(is_meant).unwrap()
 }
 
 #[test]

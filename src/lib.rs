@@ -94,6 +94,8 @@
 //!   message is fetched whole and taken apart here.
 //! * Invariant: a mailbox is known up to the HIGHESTMODSEQ of the SELECT whose questions have all been answered, not of
 //!   any that was heard of since; what is told of a message that is expunged meanwhile is not believed.
+//! * Invariant: a UIDNEXT that fell voids a mailbox as a new UIDVALIDITY does, and so does a UID that is another message
+//!   than it was; a HIGHESTMODSEQ that fell makes all of it be compared. Servers that come back from a backup do so.
 //! * Invariant: no command uses a message sequence number, and none names a range that begins at or past the known end.
 //! * Invariant: search keys are made in `imap::search` alone, of a parsed query; raw ones stand in parentheses that they cannot
 //!   leave. A search that the server answers too widely is judged again here, never believed.

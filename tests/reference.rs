@@ -279,3 +279,62 @@ proptest! {
         });
     }
 }
+
+/// A mailbox comes back from a backup, with its UIDVALIDITY, and so many others arrive: UIDs that were shown are given
+/// again, and nothing that was kept of them in memory is shown.
+async fn comes_back(arrive: u32, condstore: bool) {
+    let letter = |subject: &str| {
+        let body = build::attachment("image/png", "; filename=\"a.png\"", &build::noise(900, subject.len() as u64));
+        Message::new(build::with_part(subject, body))
+    };
+    let server = Server::new();
+    server.lock().condstore = condstore;
+    let mut watcher = Watcher::new(server.clone()).await;
+    let append = |subjects: Vec<String>| {
+        for subject in subjects {
+            server.append("INBOX", letter(&subject));
+        }
+    };
+    append((1..6).map(|n| format!("s{n}")).collect());
+    server.set_flags("INBOX", 2, "\\Seen");
+    let backup = server.with("INBOX", |mailbox| mailbox.clone());
+    append((6..9).map(|n| format!("s{n}")).collect());
+    server.set_flags("INBOX", 2, "\\Seen \\Flagged");
+    server.expunge("INBOX", 3);
+    watcher.check_list("INBOX").await;
+    for uid in watcher.truth("INBOX").unwrap().1.into_keys() {
+        watcher.check_message("INBOX", uid).await;
+    }
+    server.with("INBOX", |mailbox| *mailbox = backup);
+    append((0..arrive).map(|n| format!("other-{n}")).collect());
+    watcher.shown.clear();
+    watcher.owners.clear();
+    let before = std::mem::take(&mut watcher.history);
+    // Of what is shown from here on everything is as the server has it, and stays so when still others arrive.
+    for late in 0..2 {
+        append((0..3 * late).map(|n| format!("late-{n}")).collect());
+        watcher.check_list("INBOX").await;
+        for uid in watcher.truth("INBOX").unwrap().1.into_keys() {
+            watcher.check_message("INBOX", uid).await;
+        }
+    }
+    for (ino, identity, message) in before {
+        let now = watcher.history.iter().find(|(now, ..)| *now == ino);
+        assert!(now.is_none_or(|(.., now)| now.bytes == message.bytes), "{ino:?} of {identity:?} is other mail");
+        let read = match watcher.mounted.fs.lookup(ino, "message.eml").await {
+            Ok(found) => watcher.mounted.check_file(found.attr.ino, &message.bytes, "old", &mut watcher.random).await,
+            Err(error) => Err(error),
+        };
+        assert!(matches!(read, Ok(()) | Err(Error::Stale | Error::NotFound)), "{identity:?}: {read:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mailbox_that_comes_back_from_a_backup_shows_nothing_of_what_was_later() {
+    for arrive in 0..3 {
+        comes_back(arrive, true).await;
+        comes_back(arrive, false).await;
+    }
+    // UIDNEXT alone tells nothing here.
+    comes_back(3, true).await;
+}

@@ -136,8 +136,10 @@ impl Account {
             }
             (_, None) => {}
             (Data::Exists(count), Some(index)) if index.len() as u64 == count && !index.is_expired() => {}
-            // It is known which, and that it was no more than there can be.
-            (Data::Vanished(false, uids), Some(index)) if uids.len() <= index.len() as u64 => {
+            // It is known which, that it was no more than there can be, and a resync can tell what was wrong of it.
+            (Data::Vanished(false, uids), Some(index))
+                if uids.len() <= index.len() as u64 && self.client.server().qresync =>
+            {
                 index.apply([mailbox::Event::Gone(uids)]);
             }
             // EXPUNGE says nothing that is known after our own: of which message it speaks only the server knows.

@@ -114,6 +114,12 @@ impl Address {
 }
 
 impl Summary {
+    /// Is it the same message, whatever its flags?
+    pub fn is_same(&self, other: &Summary) -> bool {
+        let Summary { uid, internal_date, size, texts, .. } = self;
+        (uid, internal_date, size, texts) == (&other.uid, &other.internal_date, &other.size, &other.texts)
+    }
+
     /// The summary of a message with this envelope.
     pub fn new(uid: Uid, internal_date: i64, size: u64, flags: Flags, modseq: u64, envelope: &Envelope) -> Self {
         let first = |list: &[Address]| list.first().cloned().unwrap_or_default();

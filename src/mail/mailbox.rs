@@ -28,6 +28,9 @@ pub enum Event {
     Complete(Opened),
     /// Messages that we brought here ourselves, as they should be. What the server told of one counts more.
     Brought(Box<Summary>),
+    /// What SELECT tells now, asked for after the whole mailbox was known, is less than it told then: see
+    /// [`Opened::is_before`].
+    Rewound(Opened),
 }
 
 /// What SELECT tells of a mailbox, as far as the state machine cares.
@@ -43,6 +46,16 @@ pub struct Opened {
     pub highest_modseq: Option<u64>,
 }
 
+impl Opened {
+    /// Is this from before `then`, of the same UIDVALIDITY? Neither UIDNEXT (RFC 9051 section 2.3.1.1) nor HIGHESTMODSEQ
+    /// (RFC 7162 section 3.1) ever falls; after a server was restored from a backup, or made its index anew, they have.
+    pub fn is_before(&self, then: &Opened) -> bool {
+        let fell = |now: Option<u64>, then: Option<u64>| now.zip(then).is_some_and(|(now, then)| now < then);
+        self.validity == then.validity
+            && (fell(self.uid_next, then.uid_next) || fell(self.highest_modseq, then.highest_modseq))
+    }
+}
+
 /// What an event changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -52,7 +65,7 @@ pub enum Change {
     Flags(Uid),
     /// It was there and is not; what was known of it last.
     Gone(Arc<Summary>),
-    /// All that was known is void: a new UIDVALIDITY.
+    /// All that was known is void: a new UIDVALIDITY, or UIDs that may be those of other messages by now.
     Reset,
 }
 
@@ -77,6 +90,8 @@ pub struct Mailbox {
     messages: BTreeMap<Uid, Arc<Summary>>,
     /// What was true when the whole mailbox had been told: all up to its UIDNEXT and HIGHESTMODSEQ is known.
     synced: Option<Opened>,
+    /// The server lost count of its changes: nothing is believed until all of it was compared.
+    doubted: bool,
 }
 
 impl Mailbox {
@@ -121,7 +136,7 @@ impl Mailbox {
 
     /// The generation of the mailbox, and the MODSEQ up to which all of it is known, where the server counts them.
     pub fn synced(&self) -> Option<(UidValidity, u64)> {
-        let synced = self.synced?;
+        let synced = self.synced.filter(|_| !self.doubted)?;
         Some((synced.validity, synced.highest_modseq.filter(|modseq| *modseq > 0)?))
     }
 
@@ -132,7 +147,14 @@ impl Mailbox {
             return;
         }
         let newer = std::mem::take(&mut self.messages);
-        self.messages = messages.into_iter().map(|message| (message.uid, message)).collect();
+        let known = messages.into_iter().map(|mut message| {
+            // One from before the server lost count would outdo all that is told from here on.
+            if message.modseq > opened.highest_modseq.unwrap_or(u64::MAX) {
+                Arc::make_mut(&mut message).modseq = 0;
+            }
+            (message.uid, message)
+        });
+        self.messages = known.collect();
         self.messages.extend(newer);
         (self.opened, self.synced) = (Some(opened), Some(opened));
     }
@@ -163,27 +185,48 @@ impl Mailbox {
             Event::Complete(opened) => {
                 // Of an earlier generation nothing is left that could be complete.
                 if self.validity() == Some(opened.validity) {
-                    self.synced = Some(opened);
+                    (self.synced, self.doubted) = (Some(opened), false);
                 }
                 Vec::new()
             }
+            Event::Rewound(opened) => self.rewind(opened),
             Event::Brought(summary) if self.messages.contains_key(&summary.uid) => Vec::new(),
             Event::Brought(summary) => self.learn(*summary),
         }
     }
 
     fn open(&mut self, opened: Opened) -> Vec<Change> {
-        let reset = self.opened.is_some_and(|o| o.validity != opened.validity);
-        if reset {
-            *self = Self::default();
+        if self.opened.is_some_and(|o| o.validity != opened.validity) {
+            return self.reset(opened);
         }
         self.opened = Some(opened);
-        if reset { vec![Change::Reset] } else { Vec::new() }
+        Vec::new()
+    }
+
+    fn reset(&mut self, opened: Opened) -> Vec<Change> {
+        *self = Self { opened: Some(opened), ..Self::default() };
+        vec![Change::Reset]
+    }
+
+    /// Where UIDNEXT fell, UIDs that were seen are given again. Otherwise flags and UIDs are to be compared, and whether
+    /// each UID still is the message that it was.
+    fn rewind(&mut self, opened: Opened) -> Vec<Change> {
+        let then = self.synced.and_then(|then| then.uid_next);
+        if opened.uid_next.zip(then).is_some_and(|(now, then)| now < then) {
+            return self.reset(opened);
+        }
+        self.doubted = true;
+        self.messages.values_mut().for_each(|message| Arc::make_mut(message).modseq = 0);
+        Vec::new()
     }
 
     fn learn(&mut self, summary: Summary) -> Vec<Change> {
         let uid = summary.uid;
         match self.messages.get(&uid) {
+            Some(known) if self.doubted && !known.is_same(&summary) => match self.opened {
+                Some(opened) => self.reset(opened),
+                None => Vec::new(),
+            },
             // Envelope, date and size of a UID never change; a server that tells others is not believed.
             Some(_) => self.set_flags(uid, summary.flags, summary.modseq),
             None => {
@@ -225,6 +268,7 @@ impl Mailbox {
     /// another gone.
     pub fn is_current(&self, now: &Opened) -> bool {
         now.uid_next.is_some()
+            && !self.doubted
             && self.synced.is_some_and(|then| {
                 then.validity == now.validity
                     && then.uid_next == now.uid_next
@@ -239,6 +283,9 @@ impl Mailbox {
     pub fn plan_sync(&self, opened: &Opened, flags_too: bool, resynced: bool) -> Vec<Step> {
         if self.messages.is_empty() {
             return if opened.exists > 0 { vec![Step::Messages(1)] } else { Vec::new() };
+        }
+        if self.doubted {
+            return vec![Step::Messages(1), Step::Uids];
         }
         let mut steps = Vec::new();
         if let Some(then) = &self.synced {
@@ -331,6 +378,48 @@ mod tests {
         let mut known = mailbox(opened(1, 10, 1, 0), &[9]);
         assert_eq!(known.apply(Event::Opened(opened(2, 10, 1, 0))), [Change::Reset]);
         assert!(known.is_empty() && !known.is_complete());
+    }
+
+    #[test]
+    fn a_server_that_is_back_at_an_earlier_state_is_compared_and_its_uids_are_not_believed() {
+        let then = opened(1, 10, 2, 7);
+        for (now, before) in [
+            (opened(1, 10, 2, 7), false),
+            (opened(1, 12, 4, 9), false),
+            (opened(1, 10, 2, 6), true),
+            (opened(1, 12, 4, 6), true),
+            (opened(1, 9, 1, 9), true),
+            (opened(1, 9, 1, 0), true),
+            (opened(1, 10, 2, 0), false),
+            (opened(2, 5, 1, 3), false),
+        ] {
+            assert_eq!(now.is_before(&then), before, "{now:?}");
+        }
+        // Flags that are older than what was known are what is so; also when what was known comes from disk.
+        let mut known = mailbox(then, &[1, 9]);
+        let (uid, now) = (Uid::new(9).unwrap(), opened(1, 10, 2, 5));
+        known.apply(Event::Flags(uid, Flags::from_wire([&b"\\Seen"[..]]), 7));
+        assert_eq!(known.apply(Event::Rewound(now)), []);
+        assert_eq!(known.synced(), None, "nothing is asked for since a MODSEQ that is yet to come");
+        assert!(!known.is_current(&then) && known.is_complete());
+        assert_eq!(known.plan_sync(&now, false, false), [Step::Messages(1), Step::Uids]);
+        let mut other = known.clone();
+        assert_eq!(known.apply(Event::Message(Box::new(summary(9, "", 5)))), [Change::Flags(uid)]);
+        known.apply(Event::Complete(now));
+        assert_eq!(known.plan_sync(&now, false, false), []);
+        // A UID that is another message by now, and UIDs that will be given again: nothing is left.
+        let message = Summary { size: 2, ..summary(9, "", 5) };
+        assert_eq!(other.apply(Event::Message(Box::new(message))), [Change::Reset]);
+        assert!(other.is_empty() && !other.is_complete() && other.validity() == Some(UidValidity(1)));
+        assert_eq!(known.apply(Event::Rewound(opened(1, 9, 1, 9))), [Change::Reset]);
+        assert!(known.is_empty() && !known.is_complete());
+    }
+
+    #[test]
+    fn what_was_kept_from_before_the_server_lost_count_does_not_outdo_what_it_tells() {
+        let (uid, mut known) = (Uid::new(9).unwrap(), Mailbox::default());
+        known.restore(opened(1, 10, 1, 5), [Arc::new(summary(9, "\\Seen", 700))]);
+        assert_eq!(known.apply(Event::Flags(uid, Flags::default(), 6)), [Change::Flags(uid)]);
     }
 
     #[test]

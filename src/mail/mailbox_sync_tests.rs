@@ -1,5 +1,6 @@
 //! A mailbox kept in step with a model of a server, by QRESYNC, CONDSTORE or comparison: whatever happens in whatever
-//! order, told or not, and wherever a sync was cut, one sync that is not ends in what the server has.
+//! order, told or not, wherever a sync was cut, and after the server was restored from a backup, one sync that is not cut
+//! ends in what the server has.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ enum Step {
     Renumber,
     /// News that waits is told, the n-th first.
     Tell(usize),
-    /// All messages are said to have vanished.
+    /// All messages are said to have vanished: where QRESYNC is on, nobody else is believed.
     Lie,
     /// We append or bring a message: what is known of its flags may be old.
     Bring(usize),
@@ -40,6 +41,10 @@ enum Step {
     Find(usize),
     /// Cut after so many events; another client does this in the middle.
     Sync(Option<usize>, usize),
+    /// A backup is made.
+    Backup,
+    /// It comes back, other mail arrives, and a sync is cut, or not.
+    Restore(usize, Option<usize>),
 }
 
 #[derive(Clone, Debug)]
@@ -48,10 +53,13 @@ struct Server {
     validity: u32,
     uid_next: u32,
     modseq: u64,
-    /// UID to flags and MODSEQ.
-    messages: BTreeMap<u32, (usize, u64)>,
+    /// How many messages there ever were: no two have the same size.
+    made: u64,
+    /// UID to flags, MODSEQ and size.
+    messages: BTreeMap<u32, (usize, u64, u64)>,
     vanished: Vec<(u32, u64)>,
     news: Vec<Event>,
+    backup: Option<Box<Server>>,
 }
 
 impl Server {
@@ -61,9 +69,11 @@ impl Server {
             validity: 1,
             uid_next: 1,
             modseq: 1,
+            made: 0,
             messages: BTreeMap::new(),
             vanished: Vec::new(),
             news: Vec::new(),
+            backup: None,
         }
     }
 
@@ -76,15 +86,15 @@ impl Server {
     }
 
     fn flags(&self, uid: u32) -> Event {
-        let (flags, modseq) = self.messages[&uid];
+        let (flags, modseq, _) = self.messages[&uid];
         Event::Flags(Uid::new(uid).unwrap(), Flags::from_wire([FLAGS[flags].as_bytes()]), self.modseq(modseq))
     }
 
     fn message(&self, uid: u32) -> Event {
-        let (flags, modseq) = self.messages[&uid];
+        let (flags, modseq, size) = self.messages[&uid];
         let flags = Flags::from_wire([FLAGS[flags].as_bytes()]);
         let uid = Uid::new(uid).unwrap();
-        Event::Message(Box::new(Summary::new(uid, 0, 1, flags, self.modseq(modseq), &Envelope::default())))
+        Event::Message(Box::new(Summary::new(uid, 0, size, flags, self.modseq(modseq), &Envelope::default())))
     }
 
     fn opened(&self) -> Opened {
@@ -100,7 +110,8 @@ impl Server {
         self.modseq += 1;
         match *step {
             Step::Append | Step::Bring(_) => {
-                self.messages.insert(self.uid_next, (0, self.modseq));
+                self.made += 1;
+                self.messages.insert(self.uid_next, (0, self.modseq, self.made));
                 self.uid_next += 1;
             }
             Step::Expunge(n) | Step::Remove(n) => {
@@ -111,7 +122,8 @@ impl Server {
             }
             Step::Flag(n, flags) | Step::Mark(n, flags) => {
                 let Some(uid) = self.uid(n) else { return };
-                self.messages.insert(uid, (flags, self.modseq));
+                let size = self.messages[&uid].2;
+                self.messages.insert(uid, (flags, self.modseq, size));
                 self.news.push(self.flags(uid));
             }
             Step::Renumber => {
@@ -122,8 +134,19 @@ impl Server {
                 self.vanished.clear();
                 self.news.clear();
             }
-            Step::Tell(_) | Step::Lie | Step::Sync(..) | Step::Look | Step::Find(_) => {}
+            Step::Backup => self.backup = Some(Box::new(self.clone())),
+            Step::Tell(_) | Step::Lie | Step::Sync(..) | Step::Look | Step::Find(_) | Step::Restore(..) => {}
         }
+    }
+
+    /// As it was when the backup was made, and other mail has arrived since; as it is when there is none.
+    fn restored(&self, arrive: usize) -> Self {
+        let backup = self.backup.as_deref().filter(|backup| backup.validity == self.validity);
+        let mut server = backup.unwrap_or(self).clone();
+        (server.made, server.backup) = (self.made, self.backup.clone());
+        server.news.clear();
+        (0..arrive).for_each(|_| server.change(&Step::Append));
+        server
     }
 
     /// What SELECT with a MODSEQ tells.
@@ -135,7 +158,8 @@ impl Server {
         // Of what comes from here on the server may say as well that it is not there.
         let mut gone: UidSet = gone.collect();
         gone.insert_range(self.uid_next, u32::MAX);
-        let changed = self.messages.iter().filter(|(_, (_, modseq))| *modseq > since).map(|(uid, _)| self.flags(*uid));
+        let changed =
+            self.messages.iter().filter(|(_, (_, modseq, _))| *modseq > since).map(|(uid, _)| self.flags(*uid));
         Some([Event::Gone(gone)].into_iter().chain(changed).collect())
     }
 
@@ -149,7 +173,7 @@ impl Server {
                 [Event::Present(uids)].into_iter().chain(all).collect()
             }
             super::Step::FlagsSince(modseq) => {
-                let changed = self.messages.iter().filter(|(_, (_, changed))| changed > modseq);
+                let changed = self.messages.iter().filter(|(_, (_, changed, _))| changed > modseq);
                 changed.map(|(uid, _)| self.flags(*uid)).collect()
             }
             super::Step::Flags => self.messages.keys().map(|uid| self.flags(*uid)).collect(),
@@ -165,7 +189,7 @@ fn sync(
     cut: Option<usize>,
     between: impl FnOnce(&mut Mailbox, &mut Server),
 ) -> Option<Vec<Change>> {
-    let mut left = cut.unwrap_or(usize::MAX);
+    let (mut left, then) = (cut.unwrap_or(usize::MAX), mailbox.listed());
     let mut changes = Vec::new();
     let mut apply = |mailbox: &mut Mailbox, events: Vec<Event>| {
         for event in events {
@@ -179,11 +203,19 @@ fn sync(
     let connection = server.clone();
     apply(mailbox, vec![Event::Opened(opened)])?;
     between(mailbox, server);
+    let is_rewound = then.is_some_and(|then| opened.is_before(&then));
+    let rows = rows.filter(|_| !is_rewound);
+    apply(mailbox, is_rewound.then_some(Event::Rewound(opened)).into_iter().collect())?;
     let resynced = rows.is_some();
     apply(mailbox, rows.unwrap_or_default())?;
     let steps = mailbox.plan_sync(&opened, true, resynced);
+    let doubted = mailbox.doubted;
     for step in &steps {
         apply(mailbox, connection.answer(step))?;
+    }
+    if doubted && !mailbox.doubted {
+        // A UID is another message by now: all begins anew.
+        return sync(mailbox, server, None, nothing);
     }
     if mailbox.len() as u64 != opened.exists && !steps.contains(&super::Step::Uids) {
         apply(mailbox, connection.answer(&super::Step::Uids))?;
@@ -191,6 +223,8 @@ fn sync(
     apply(mailbox, vec![Event::Complete(opened)])?;
     Some(changes)
 }
+
+fn nothing(_: &mut Mailbox, _: &mut Server) {}
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
@@ -206,6 +240,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Look),
         2 => (0usize..9).prop_map(Step::Find),
         5 => (prop::option::of(0usize..12), 0usize..9).prop_map(|(cut, n)| Step::Sync(cut, n)),
+        2 => Just(Step::Backup),
+        3 => (0usize..4, prop::option::of(0usize..12)).prop_map(|(arrive, cut)| Step::Restore(arrive, cut)),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -222,12 +258,12 @@ fn take(mailbox: &mut Mailbox, server: &mut Server, step: &Step) {
                 mailbox.apply(event);
             }
         }
-        Step::Lie => drop(mailbox.apply(Event::Gone(UidSet::range(1, u32::MAX)))),
+        Step::Lie if server.kind == Kind::Qresync => drop(mailbox.apply(Event::Gone(UidSet::range(1, u32::MAX)))),
         Step::Look => drop(mailbox.apply(Event::Opened(server.opened()))),
         Step::Bring(flags) if is_known => {
             let Some(uid) = Uid::new(server.uid_next - 1) else { return };
             let flags = Flags::from_wire([FLAGS[flags].as_bytes()]);
-            mailbox.apply(Event::Brought(Box::new(Summary::new(uid, 0, 1, flags, 0, &Envelope::default()))));
+            mailbox.apply(Event::Brought(Box::new(Summary::new(uid, 0, server.made, flags, 0, &Envelope::default()))));
         }
         Step::Find(n) if is_known => drop(server.uid(n).map(|uid| mailbox.apply(server.message(uid)))),
         // What was told last was our own.
@@ -235,6 +271,24 @@ fn take(mailbox: &mut Mailbox, server: &mut Server, step: &Step) {
         _ => {}
     }
 }
+
+/// The server was known, and comes back from its backup, if that can be seen at all.
+fn restore(mailbox: &mut Mailbox, server: &mut Server, arrive: usize, cut: Option<usize>) {
+    sync(mailbox, server, None, nothing);
+    let then = mailbox.listed().unwrap();
+    let restored = server.restored(arrive);
+    if arrive > 0 && !restored.opened().is_before(&then) {
+        return;
+    }
+    *server = restored;
+    // The first two are applied together.
+    sync(mailbox, server, cut.map(|cut| cut + 2), nothing);
+    (0..arrive * 2).for_each(|_| server.change(&Step::Append));
+    sync(mailbox, server, None, nothing);
+}
+
+/// Messages by UID: flags, and the size, which tells one from another.
+type Table = BTreeMap<u32, (String, u64)>;
 
 proptest! {
     #[test]
@@ -244,6 +298,9 @@ proptest! {
     ) {
         let (mut server, mut mailbox) = (Server::new(kind), Mailbox::default());
         for step in &steps {
+            if let Step::Restore(arrive, cut) = step {
+                restore(&mut mailbox, &mut server, *arrive, *cut);
+            }
             let Step::Sync(cut, n) = step else {
                 take(&mut mailbox, &mut server, step);
                 continue;
@@ -262,12 +319,12 @@ proptest! {
                 prop_assert_eq!(known, server.messages.keys().copied().collect::<Vec<_>>());
             }
         }
-        sync(&mut mailbox, &mut server, None, |_, _| ());
-        let known: BTreeMap<u32, String> = mailbox.messages().map(|m| (m.uid.get(), m.flags.to_string())).collect();
+        sync(&mut mailbox, &mut server, None, nothing);
+        let known: Table = mailbox.messages().map(|m| (m.uid.get(), (m.flags.to_string(), m.size))).collect();
         let there = server.messages.iter();
-        let there: BTreeMap<u32, String> = there.map(|(uid, (flags, _))| (*uid, FLAGS[*flags].to_owned())).collect();
+        let there: Table = there.map(|(uid, (flags, _, size))| (*uid, (FLAGS[*flags].to_owned(), *size))).collect();
         prop_assert_eq!(known, there);
         prop_assert!(mailbox.is_current(&server.opened()));
-        prop_assert_eq!(sync(&mut mailbox, &mut server, None, |_, _| ()), Some(vec![]));
+        prop_assert_eq!(sync(&mut mailbox, &mut server, None, nothing), Some(vec![]));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ffi, params};
 
 use super::directory::{DATABASE, Directory, cannot};
 use super::encode::{
@@ -44,11 +44,33 @@ const TABLES: &str = "
 /// The tables whose rows belong to a message.
 pub const OF_MESSAGES: [&str; 5] = ["message", "structure", "size", "object", "octets"];
 
+/// What SQLite says when there is no room; the second of the file by which readers and the writer know of each other.
+const NO_ROOM: [i32; 2] = [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE];
+
 /// What SQLite says, in our words.
 pub fn failed(error: &rusqlite::Error) -> Error {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => Error::DiskFull(error.to_string().into()),
-        _ => Error::Local(error.to_string().into()),
+    let text = error.to_string().into();
+    if is_no_room(error) { Error::DiskFull(text) } else { Error::Local(text) }
+}
+
+fn is_no_room(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| NO_ROOM.contains(&error.extended_code))
+}
+
+/// Why a database that is there is not used.
+enum Unfit {
+    /// It is to be thrown away.
+    Bad(String),
+    /// There may be nothing wrong with it, but for now it cannot be opened.
+    NoRoom(Error),
+}
+
+impl From<rusqlite::Error> for Unfit {
+    fn from(error: rusqlite::Error) -> Self {
+        match is_no_room(&error) {
+            true => Unfit::NoRoom(failed(&error)),
+            false => Unfit::Bad(format!("it cannot be read: {error}")),
+        }
     }
 }
 
@@ -59,16 +81,22 @@ pub fn is_damage(error: &rusqlite::Error) -> bool {
 
 /// Opens the database for writing. One that cannot be read, or is of another form or account, is thrown away with all that
 /// belongs to it; why, is told.
+///
+/// # Errors
+/// `DiskFull`, and what was kept stays for another time; `Local`.
 pub fn open(directory: &Directory, account: &Account) -> Result<(Connection, Mailboxes, Option<String>)> {
-    let (connection, why) = match existing(directory, account) {
+    let why = match existing(directory, account) {
         Ok(Some((connection, mailboxes))) => return Ok((connection, mailboxes, None)),
-        Ok(None) => (None, None),
-        Err(why) => (Some(()), Some(why)),
+        Ok(None) => None,
+        Err(Unfit::Bad(why)) => Some(why),
+        Err(Unfit::NoRoom(error)) => return Err(error),
     };
-    if connection.is_some() || !directory.path.join(DATABASE).exists() {
-        directory.clear()?;
-    }
-    let connection = create(directory, account).map_err(|error| failed(&error))?;
+    directory.clear()?;
+    let connection = create(directory, account).map_err(|error| {
+        // The half of one would be found damaged.
+        let _ = directory.clear();
+        failed(&error)
+    })?;
     Ok((connection, Mailboxes::default(), why))
 }
 
@@ -87,36 +115,36 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// The database that is there: `None` when there is none, an error in words when it is not to be used.
-fn existing(directory: &Directory, account: &Account) -> std::result::Result<Option<(Connection, Mailboxes)>, String> {
+/// The database that is there: `None` when there is none.
+fn existing(directory: &Directory, account: &Account) -> std::result::Result<Option<(Connection, Mailboxes)>, Unfit> {
+    let bad = |why: &str| Err(Unfit::Bad(why.to_owned()));
     let path = directory.path.join(DATABASE);
     if !path.exists() {
         return Ok(None);
     }
     if directory.is_spoilt() {
-        return Err("it was found to be damaged".to_owned());
+        return bad("it was found to be damaged");
     }
-    let words = |error: rusqlite::Error| format!("it cannot be read: {error}");
-    let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(words)?;
-    let form: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(words)?;
+    let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let form: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if form != FORM {
-        return Err(format!("it has form {form}, not {FORM}"));
+        return bad(&format!("it has form {form}, not {FORM}"));
     }
-    prepare(&connection).map_err(words)?;
-    let of = about(&connection, "account").map_err(words)?;
+    prepare(&connection)?;
+    let of = about(&connection, "account")?;
     if of.as_deref() != Some(account.to_string().as_bytes()) {
-        return Err("it is another account's".to_owned());
+        return bad("it is another account's");
     }
-    let sealed = about(&connection, "mailboxes").map_err(words)?;
+    let sealed = about(&connection, "mailboxes")?;
     let mailboxes = match &sealed {
         None => Mailboxes::default(),
         Some(sealed) => {
             let read = unseal(Kind::Mailboxes, Place(0), 0, b"", sealed).and_then(read_mailboxes);
-            read.ok_or("its list of mailboxes is damaged")?
+            read.ok_or_else(|| Unfit::Bad("its list of mailboxes is damaged".to_owned()))?
         }
     };
     if mailboxes.ids.len() + mailboxes.spent.len() > NUMBERS_MAX {
-        return Err("its numbers for mailboxes are used up".to_owned());
+        return bad("its numbers for mailboxes are used up");
     }
     Ok(Some((connection, mailboxes)))
 }

@@ -107,8 +107,10 @@ impl Directory {
             return Err(Error::Denied(format!("{} is no directory", path.display()).into()));
         }
         // Only its owner may do so: a directory that somebody else laid out for us is refused.
-        std::fs::set_permissions(&path, Permissions::from_mode(0o700))
-            .map_err(|error| Error::Denied(format!("{} is not ours: {error}", path.display()).into()))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => Error::Denied(format!("{} is not ours: {error}", path.display()).into()),
+            _ => cannot("use", &path, &error),
+        })?;
         let lock = path.join(LOCK);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock);
         let lock = lock.map_err(|error| cannot("make the lock in", &path, &error))?;

@@ -194,6 +194,8 @@ impl Writer {
     fn put_octets(&mut self, entry: Arc<Entry>, start: u64, octets: &[u8], length: Option<u64>) -> Result<()> {
         let folder = self.shared.directory.octets();
         let before = file_octets(&entry);
+        // Also when it fails on the way: there may be a part of it by then.
+        self.dirty.insert(entry.key.clone(), Arc::clone(&entry));
         let is_row = entry.put(&folder, start, octets, length);
         let is_row =
             is_row.map_err(|error| super::directory::cannot("write to", &self.shared.directory.path, &error))?;
@@ -205,15 +207,14 @@ impl Writer {
             put.map_err(|error| self.wrong(error))?;
         }
         self.files = (self.files + file_octets(&entry)).saturating_sub(before);
-        self.dirty.insert(entry.key.clone(), entry);
         Ok(())
     }
 
-    fn put_maps(&mut self) -> rusqlite::Result<()> {
+    fn put_maps(&self) -> rusqlite::Result<()> {
         let sql =
             "INSERT OR REPLACE INTO object(place, uid, section, data, octets, row, used) VALUES(?, ?, ?, ?, ?, ?, ?)";
         let mut statement = self.connection.prepare_cached(sql)?;
-        for (key, entry) in self.dirty.drain() {
+        for (key, entry) in &self.dirty {
             let map = entry.map();
             let sealed = seal(Kind::Object, key.place, key.uid.get(), key.section.as_bytes(), map.write());
             let octets = map.octets().min(i64::MAX as u64) as i64;
@@ -224,6 +225,7 @@ impl Writer {
 
     fn commit(&mut self) -> Result<()> {
         self.put_maps().and_then(|()| self.connection.execute_batch("COMMIT")).map_err(|error| self.wrong(error))?;
+        self.dirty.clear();
         if self.shared.directory.is_gone() {
             info!("the disk cache was deleted: going on without until the next mount");
             self.shared.turn_off(State::Deleted);
@@ -362,8 +364,14 @@ impl Writer {
     fn fail(&mut self, error: &Error) {
         // The transaction may not have begun.
         let _ = self.connection.execute_batch("ROLLBACK");
-        for (_, entry) in self.dirty.drain() {
+        let folder = self.shared.directory.octets();
+        for (key, entry) in std::mem::take(&mut self.dirty) {
             entry.forget();
+            // A file that nothing on disk knows of would stay for ever, and take the room that is missing.
+            if matches!(database::map(&self.connection, &key), Ok(None)) {
+                self.shared.files().pop(&key);
+                let _ = remove(&key.file(&folder));
+            }
         }
         if self.shared.directory.is_gone() {
             info!("the disk cache was deleted: going on without until the next mount");

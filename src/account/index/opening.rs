@@ -102,10 +102,15 @@ impl Index {
     /// Takes in what SELECT told. `Stale` when it is not the mailbox it was.
     pub(super) fn reopen(&self, opened: Opened) -> Result<()> {
         self.apply([Event::Opened(opened)]);
+        self.check_void()
+    }
+
+    /// `Stale` when it turned out to be another mailbox than it was.
+    pub(super) fn check_void(&self) -> Result<()> {
         if self.lock().void { Err(Error::Stale) } else { Ok(()) }
     }
 
-    /// The UIDVALIDITY that took the place of the one this index is about.
+    /// The UIDVALIDITY of what took the place of the mailbox that this index is about.
     pub fn successor(&self) -> Option<UidValidity> {
         let known = self.lock();
         known.mailbox.validity().filter(|_| known.void)

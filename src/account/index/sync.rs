@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::rows::{is_unfinished, message_event, resync_events, summary_items, without_gone};
 use super::{Answers, EARLY_MAX, Index, MESSAGES_MAX, ROW_MAX, flags_event};
@@ -27,13 +27,13 @@ impl Index {
     }
 
     async fn sync_once(&self, client: &Client) -> Result<()> {
-        let (complete, expired, news) = {
+        let (then, expired, news) = {
             let mut known = self.lock();
             known.brought = UidSet::new();
-            (known.mailbox.is_complete(), known.checked.is_none(), known.news)
+            (known.mailbox.listed(), known.checked.is_none(), known.news)
         };
         let started = Instant::now();
-        if complete && !expired && self.is_current(client).await? {
+        if then.is_some() && !expired && self.is_current(client).await? {
             self.lock().checked_at(started, news);
             return Ok(());
         }
@@ -48,9 +48,17 @@ impl Index {
             client.send(self.target(), command, Class::Small, EARLY_MAX)
         });
         let (rows, mut opened, selected) = self.opened_with(opening).await?;
-        let (resynced, client) = (selected.resynced && opened.highest_modseq.is_some(), &client.on(&selected));
+        let client = &client.on(&selected);
         let current = self.is_as_told(&opened);
         self.reopen(opened)?;
+        // What changed since a MODSEQ that is yet to come nobody can tell.
+        let is_rewound = then.is_some_and(|then| opened.is_before(&then));
+        let resynced = selected.resynced && opened.highest_modseq.is_some() && !is_rewound;
+        if is_rewound {
+            info!(mailbox = ?self.name, ?then, now = ?opened, "the server is back at an earlier state: all is compared");
+            self.apply([Event::Rewound(opened)]);
+            self.check_void()?;
+        }
         if current {
             self.lock().checked_at(started, news);
             return Ok(());
@@ -74,6 +82,7 @@ impl Index {
                 continue;
             }
             self.step(client, step, &opened).await?;
+            self.check_void()?;
         }
         // A first listing that brought another number than the server stated is checked by UID.
         let listed = self.lock().mailbox.len() as u64;

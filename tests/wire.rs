@@ -8,8 +8,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use common::proxy::{Dir, Proxy};
+use common::proxy::{Dir, Line, Proxy};
 use common::{Account, Mount, Security, Server, corpus};
 
 /// A mount whose bytes are counted as the protocol has them: in the clear, and not compressed.
@@ -213,4 +214,26 @@ fn a_path_that_is_known_is_opened_without_listing_its_mailbox() {
     check("one text", cost, 8_000);
     let missing = path.to_str().unwrap().replace("letter", "other");
     assert!(!counted.mount.join(missing).exists());
+}
+
+/// The structure and what most likely is the text are asked for at once.
+#[test]
+fn the_text_of_a_small_message_takes_one_round_trip() {
+    let account = Server::dovecot().account();
+    let uid = account.imap().append("INBOX", &letter(1, b""), "", None).unwrap();
+    let proxy = Proxy::new(account.port).delay(Duration::from_millis(30)).recording();
+    let mount = Mount::new(&account.with(Security::None).through(&proxy), &["--no-compress"]);
+    let message = mount.message("INBOX", uid);
+    proxy.reset();
+    assert!(!fs::read(message.join("body.txt")).unwrap().is_empty());
+    assert!(!fs::read(message.join("headers.txt")).unwrap().is_empty());
+    let lines = proxy.transcript();
+    let is_answer = |line: &Line| line.dir == Dir::Down && line.text.contains("FETCH (");
+    let first = lines.iter().position(is_answer).unwrap();
+    let (before, after): (Vec<_>, Vec<_>) = lines.iter().enumerate().partition(|(at, _)| *at < first);
+    let asks = |lines: &[(usize, &Line)], what: &str| {
+        lines.iter().any(|(_, line)| line.dir == Dir::Up && line.text.contains(what))
+    };
+    assert!(asks(&before, "BODYSTRUCTURE") && asks(&before, "BODY.PEEK[1]"), "{before:?}");
+    assert!(!asks(&after, "FETCH"), "{after:?}");
 }

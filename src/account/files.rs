@@ -16,6 +16,9 @@ use crate::mail::uid::Uid;
 use crate::mail::walk::Wants;
 use crate::tree::node::{EntryId, MailboxId};
 
+/// Octets of a message of which more is asked for than was wanted, to save a round trip.
+const SMALL: u64 = 16 * 1024;
+
 impl Account {
     /// The octets of a message, `BODY[]`.
     pub(super) fn whole(&self, id: MailboxId, summary: &Summary) -> Result<Arc<Object>> {
@@ -29,6 +32,15 @@ impl Account {
 
     /// A message and what is in it.
     pub async fn message(self: &Arc<Self>, id: MailboxId, uid: Uid) -> Result<Arc<Message>> {
+        self.message_for(id, uid, false).await
+    }
+
+    /// The same for who wants its text: of a small message what most likely is its text comes with its structure.
+    pub async fn message_and_text(self: &Arc<Self>, id: MailboxId, uid: Uid) -> Result<Arc<Message>> {
+        self.message_for(id, uid, true).await
+    }
+
+    async fn message_for(self: &Arc<Self>, id: MailboxId, uid: Uid, text: bool) -> Result<Arc<Message>> {
         let summary = self.summary(id, uid).await?;
         self.look_ahead((id, uid), Wants::STRUCTURE);
         if !self.messages.contains(&(id, uid)) {
@@ -44,9 +56,20 @@ impl Account {
             if let Some(message) = account.recall_message(id, &whole, &summary).await {
                 return Ok(message);
             }
-            let fetched = Message::fetch(&account.client, &account.content, id, whole, summary).await;
+            let likely = [Section::header(), Section::part(&[1])];
+            let likely = if text && summary.size <= SMALL { &likely[..] } else { &[] };
+            let locator = whole.locator.clone();
+            // Both are on their way at once.
+            let (fetched, likely_texts) = tokio::join!(
+                Message::fetch(&account.client, &account.content, id, whole, summary),
+                account.content.fetch_sections(&locator, likely, SMALL * 2),
+            );
             let message = account.settle(&index, fetched)?;
             message.keep();
+            // What did not come is asked for by who wants it.
+            if let Ok(bodies) = likely_texts {
+                account.reading.put_sections(&message, likely.iter().zip(bodies));
+            }
             account.messages.put((id, uid), Arc::clone(&message));
             Ok(message)
         };

@@ -336,12 +336,19 @@ impl Reading {
         let wanted = self.missing_texts(message);
         let sections: Vec<Section> = wanted.iter().map(|(_, section, _)| section.clone()).collect();
         let bodies = content.fetch_sections(message.locator(), &sections, HEADER_MAX).await?;
-        for ((entry, ..), body) in wanted.iter().zip(bodies) {
-            if let Some(octets) = body {
+        self.put_sections(message, sections.iter().zip(bodies));
+        Ok(())
+    }
+
+    /// Keeps what of these sections is the header or a text of the message.
+    pub fn put_sections<'a>(&self, message: &Message, bodies: impl Iterator<Item = (&'a Section, Option<Bytes>)>) {
+        let missing = self.missing_texts(message);
+        for (section, body) in bodies {
+            let entry = missing.iter().find(|(_, missing, _)| missing == section);
+            if let (Some((entry, ..)), Some(octets)) = (entry, body) {
                 self.put_text(message, *entry, &octets);
             }
         }
-        Ok(())
     }
 
     /// The header and the small texts of a message that are not here: their sections, and what is stated of their length.

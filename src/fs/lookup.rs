@@ -5,7 +5,7 @@ use super::{Entry, Fs};
 use crate::error::{Error, Result};
 use crate::mail::uid::Uid;
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
-use crate::tree::part_name::RAW;
+use crate::tree::part_name::{HEADERS, RAW, TEXT};
 use crate::tree::views::{is_litter, parse_eml_name};
 
 impl Fs {
@@ -43,7 +43,10 @@ impl Fs {
                 Ok(self.message_entry(mailbox, &summary, EntryId::RAW))
             }
             Node::Entry(mailbox, uid, directory) => {
-                let message = self.account.message(mailbox, uid).await?;
+                let message = match [TEXT, HEADERS].contains(&name) {
+                    true => self.account.message_and_text(mailbox, uid).await?,
+                    false => self.account.message(mailbox, uid).await?,
+                };
                 if !message.entry(directory)?.content.is_directory() {
                     return Err(Error::NotDirectory);
                 }

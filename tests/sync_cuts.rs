@@ -7,6 +7,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use imapfs::imap::{Client, Credentials, Options, Tls};
 use imapfs::store::{self, Store};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 
 /// Until the mailbox can be listed after a cut: two logins, and the pause after one that was cut.
 const RECOVERY: Duration = Duration::from_secs(10);
@@ -68,7 +70,7 @@ async fn listed_in_the_end(account: &Arc<Account>, mailbox: &str, want: &Listed,
             // Never what is not so, but for what is not known yet.
             outcome => assert!(start.elapsed() < RECOVERY, "{what}: {outcome:?} is not {want:?}"),
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -208,7 +210,7 @@ impl Resumed {
         for mailbox in mailboxes {
             listed_in_the_end(&account, mailbox, &truth(&mut imap, mailbox), "first").await;
         }
-        finish(client, store).await;
+        finish(client, account, store, kept.path()).await;
         mailboxes.iter().for_each(|mailbox| change(&mut imap, mailbox));
         let want = mailboxes.map(|mailbox| (mailbox, truth(&mut imap, mailbox)));
         Resumed { user, kept, want }
@@ -232,7 +234,7 @@ impl Resumed {
             }
         }
         let lines = proxy.stats().lines_down;
-        finish(client, store).await;
+        finish(client, account, store, &cache).await;
         // All of it is kept: the next mount knows it without a server, and with one hears nothing new.
         let (_, account, _) = open(&self.user, None, Some(&copied(&cache, &here, "offline"))).await.unwrap();
         for (mailbox, want) in &self.want {
@@ -250,10 +252,20 @@ impl Resumed {
     }
 }
 
-/// Ends a mount; what it knows is on disk then.
-async fn finish(client: Client, store: Option<Store>) {
+/// Ends a mount; what it knows is on disk then, and nobody's any more.
+async fn finish(client: Client, account: Arc<Account>, store: Option<Store>, cache: &Path) {
     client.close().await;
+    drop(account);
     tokio::task::spawn_blocking(move || store.unwrap().flush()).await.unwrap();
+    for account in std::fs::read_dir(cache.join("accounts")).unwrap() {
+        let lock = File::open(account.unwrap().path().join("lock")).unwrap();
+        let free = async {
+            while lock.try_lock().is_err() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), free).await.expect("the cache is let go of");
+    }
 }
 
 /// A copy of a cache that nobody holds.

@@ -179,18 +179,22 @@ async fn a_peek_moves_little() {
     assert!(server.exchanges().is_empty());
 }
 
-/// Header and texts of a message come together.
-#[tokio::test]
-async fn reading_a_message_is_two_exchanges() {
+/// Header and text of a small message come beside its structure, and what else it has of texts together.
+#[tokio::test(start_paused = true)]
+async fn reading_a_message_is_two_round_trips() {
     let server = Server::with_messages([build::multipart("both", "alternative", &[build::plain(), build::html()])]);
     let mounted = Mounted::lasting(&server).await;
     mounted.names("INBOX").await.unwrap();
     server.forget();
+    const DELAY: Duration = Duration::from_millis(50);
+    server.lock().delay = DELAY;
     let path = format!("INBOX/{}", name("both", 1));
-    for file in ["headers.txt", "body.txt", "body.html"] {
+    let start = tokio::time::Instant::now();
+    for (file, trips) in [("headers.txt", 1), ("body.txt", 1), ("body.html", 2)] {
         assert!(!mounted.cat_path(&format!("{path}/{file}")).await.unwrap().is_empty());
+        assert!(start.elapsed() < DELAY * trips + DELAY / 2, "{file}: {:?}", start.elapsed());
     }
-    assert_eq!(server.exchanges().len(), 2);
+    assert_eq!(server.exchanges().len(), 3);
 }
 
 /// Two readers of the same bytes share one fetch.

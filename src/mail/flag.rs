@@ -20,8 +20,15 @@ pub fn is_settable(name: &str) -> bool {
 
 /// A set of flags as the server spells them, sorted, without repetition. Comparison of names is case-insensitive,
 /// as on most servers (not on Stalwart, where two spellings are two keywords: the first wins here).
+///
+/// Of a million messages most have one or two of the system's: those take no memory of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flags(Vec<Box<str>>);
+pub struct Flags {
+    /// A bit for each of [`SYSTEM`], where those are all that begin with a backslash, in just that spelling; else none.
+    system: u8,
+    /// All others, sorted.
+    others: Box<[Box<str>]>,
+}
 
 impl Flags {
     /// The set of these flags. Bytes that are not UTF-8 are kept as U+FFFD: such a keyword can be seen, not set. `\Recent`
@@ -34,22 +41,40 @@ impl Flags {
             .collect();
         flags.sort_unstable_by_key(|f| f.to_ascii_lowercase());
         flags.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
-        Self(flags)
+        Self::pack(flags)
+    }
+
+    /// The set of flags that are sorted and different from each other.
+    fn pack(mut flags: Vec<Box<str>>) -> Self {
+        let place = |flag: &str| SYSTEM.iter().position(|system| *system == flag);
+        let mut system = 0;
+        if flags.iter().all(|flag| !flag.starts_with('\\') || place(flag).is_some()) {
+            flags.retain(|flag| place(flag).inspect(|at| system |= 1 << at).is_none());
+        }
+        Self { system, others: flags.into() }
+    }
+
+    fn system(&self) -> impl Iterator<Item = &str> {
+        let system = self.system;
+        SYSTEM.into_iter().enumerate().filter(move |(at, _)| system & 1 << at != 0).map(|(_, name)| name)
     }
 
     /// Is the flag set? `name` in any case, with its backslash where it has one.
     pub fn contains(&self, name: &str) -> bool {
-        self.0.iter().any(|f| f.eq_ignore_ascii_case(name))
+        let mut others = self.others.iter().map(AsRef::as_ref);
+        self.system().any(|flag| flag.eq_ignore_ascii_case(name)) || others.any(|flag| flag.eq_ignore_ascii_case(name))
     }
 
     /// The flags, sorted.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(AsRef::as_ref)
+        let (before, behind) =
+            self.others.split_at(self.others.partition_point(|flag| flag.to_ascii_lowercase().as_str() < "\\"));
+        before.iter().map(AsRef::as_ref).chain(self.system()).chain(behind.iter().map(AsRef::as_ref))
     }
 
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.system == 0 && self.others.is_empty()
     }
 
     /// These, and those.
@@ -59,17 +84,17 @@ impl Flags {
 
     /// These without those.
     pub fn without(&self, fewer: &Flags) -> Flags {
-        Self(self.0.iter().filter(|flag| !fewer.contains(flag)).cloned().collect())
+        Self::pack(self.iter().filter(|flag| !fewer.contains(flag)).map(Into::into).collect())
     }
 
     /// Those of these that are among those.
     pub fn among(&self, others: &Flags) -> Flags {
-        Self(self.0.iter().filter(|flag| others.contains(flag)).cloned().collect())
+        Self::pack(self.iter().filter(|flag| others.contains(flag)).map(Into::into).collect())
     }
 
     /// The flags, as a command takes them.
     pub fn to_vec(&self) -> Vec<Box<str>> {
-        self.0.clone()
+        self.iter().map(Into::into).collect()
     }
 
     /// Keywords only: what has no backslash.
@@ -94,6 +119,7 @@ impl fmt::Display for Flags {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn flags_are_sorted_once_each_whatever_the_case() {
@@ -101,6 +127,24 @@ mod tests {
         assert_eq!(flags.to_string(), "$Forwarded \\Seen");
         assert!(flags.contains("\\SEEN") && !flags.contains("Seen"));
         assert_eq!(flags.keywords().collect::<Vec<_>>(), ["$Forwarded"]);
+    }
+
+    proptest! {
+        /// However they are kept: the same set, in the same order.
+        #[test]
+        fn a_set_of_flags_is_what_a_sorted_list_of_them_is(
+            names in prop::collection::vec("(\\\\)?[a-z\\[_$]{1,2}|\\\\(Seen|seen|Deleted|Draft|Recent)|[A-Z]", 0..6),
+        ) {
+            let flags = Flags::from_wire(names.iter().map(String::as_bytes));
+            let mut want: Vec<&String> = names.iter().filter(|name| *name != "\\Recent").collect();
+            want.sort_by_key(|name| name.to_ascii_lowercase());
+            want.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
+            prop_assert_eq!(flags.iter().collect::<Vec<_>>(), want.clone());
+            prop_assert_eq!(flags.is_empty(), want.is_empty());
+            prop_assert!(names.iter().all(|name| flags.contains(name) || name == "\\Recent"));
+            let again = Flags::from_wire(flags.iter().map(str::as_bytes));
+            prop_assert!(again == flags && flags.without(&flags).is_empty() && flags.among(&again) == flags);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::Account;
 use super::index::Index;
 use super::message::Message;
 use super::object::{Locator, Object};
-use super::recall::recall;
+use super::recall::{keep_whole, recall};
 use super::walk::Coming;
 use crate::imap::response::{Data, FetchRow};
 use crate::imap::{Answer, Class, Command, FetchItem};
@@ -205,9 +205,7 @@ impl Account {
         for (section, entry) in &load.texts {
             if let (Some(message), Some(octets)) = (&load.message, body(section)) {
                 self.reading.put_text(message, *entry, &octets);
-                if let Some(shelf) = load.locator.shelf.as_ref().filter(|_| !octets.is_empty()) {
-                    shelf.put_whole(load.locator.uid, section, octets);
-                }
+                keep_whole(&load.locator, section, octets);
             }
         }
         for object in &load.parts {

@@ -23,7 +23,7 @@ use super::cache::Cache;
 use super::fetch::{ANSWER_SLACK, WHOLE_LIMIT, fetch_body, fetch_piece, fetch_rows, learn_length, short, take_body};
 use super::flight::Flights;
 use super::object::{Length, Locator, Object};
-use super::recall::{kept_sections, put_kept, read_kept, recall};
+use super::recall::{keep_whole, kept_sections, put_kept, read_kept, recall};
 use super::stream;
 use crate::error::{Error, Result};
 use crate::imap::{Class, Client, FetchItem};
@@ -341,9 +341,8 @@ impl Content {
         let rows = fetch_rows(&self.client, locator, items, limit.saturating_add(ANSWER_SLACK), Class::Small).await?;
         for (section, octets) in sections.iter().zip(&mut found).filter(|(_, octets)| octets.is_none()) {
             *octets = take_body(&rows, section, None);
-            // Nothing is what some servers send for what is not there.
-            if let (Some(shelf), Some(octets)) = (&locator.shelf, octets.as_ref().filter(|octets| !octets.is_empty())) {
-                shelf.put_whole(locator.uid, section, octets.clone());
+            if let Some(octets) = octets {
+                keep_whole(locator, section, octets.clone());
             }
         }
         Ok(found)

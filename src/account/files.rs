@@ -35,7 +35,7 @@ impl Account {
         self.message_for(id, uid, false).await
     }
 
-    /// The same for who wants its text: of a small message what most likely is its text comes with its structure.
+    /// The same for who wants a text of it: a small message comes whole, beside its structure.
     pub async fn message_and_text(self: &Arc<Self>, id: MailboxId, uid: Uid) -> Result<Arc<Message>> {
         self.message_for(id, uid, true).await
     }
@@ -56,19 +56,16 @@ impl Account {
             if let Some(message) = account.recall_message(id, &whole, &summary).await {
                 return Ok(message);
             }
-            let likely = [Section::header(), Section::part(&[1])];
-            let likely = if text && summary.size <= SMALL { &likely[..] } else { &[] };
-            let locator = whole.locator.clone();
+            let (with_all, octets) = ((1..=SMALL).contains(&summary.size) && text, Arc::clone(&whole));
+            let all = async { if with_all { account.content.read_all(&octets).await.ok() } else { None } };
             // Both are on their way at once.
-            let (fetched, likely_texts) = tokio::join!(
-                Message::fetch(&account.client, &account.content, id, whole, summary),
-                account.content.fetch_sections(&locator, likely, SMALL * 2),
-            );
+            let fetch = Message::fetch(&account.client, &account.content, id, whole, summary);
+            let (fetched, all) = tokio::join!(fetch, all);
             let message = account.settle(&index, fetched)?;
             message.keep();
             // What did not come is asked for by who wants it.
-            if let Ok(bodies) = likely_texts {
-                account.reading.put_sections(&message, likely.iter().zip(bodies));
+            if let Some(octets) = all {
+                account.reading.put_texts_of(&message, &octets);
             }
             account.messages.put((id, uid), Arc::clone(&message));
             Ok(message)

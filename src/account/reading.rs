@@ -11,15 +11,15 @@ use super::content::Content;
 use super::flight::Flights;
 use super::message::{FilePart, Message, Source};
 use super::object::Object;
-use super::recall::recall;
+use super::recall::{keep_whole, recall};
 use crate::error::{Error, Result};
 use crate::mail::layout::{Indexer, Layout};
 use crate::mail::part::Encoding;
 use crate::mail::range::{ADVISED, Sequential};
-use crate::mail::section::Section;
+use crate::mail::section::{Section, Text};
 use crate::mail::uid::Uid;
 use crate::mail::walk::{MAX_OBJECT, Wants};
-use crate::mail::{header, text, transfer};
+use crate::mail::{header, mime, text, transfer};
 use crate::tree::entries;
 use crate::tree::node::{EntryId, MailboxId};
 
@@ -336,17 +336,25 @@ impl Reading {
         let wanted = self.missing_texts(message);
         let sections: Vec<Section> = wanted.iter().map(|(_, section, _)| section.clone()).collect();
         let bodies = content.fetch_sections(message.locator(), &sections, HEADER_MAX).await?;
-        self.put_sections(message, sections.iter().zip(bodies));
+        for ((entry, ..), body) in wanted.iter().zip(bodies) {
+            if let Some(octets) = body {
+                self.put_text(message, *entry, &octets);
+            }
+        }
         Ok(())
     }
 
-    /// Keeps what of these sections is the header or a text of the message.
-    pub fn put_sections<'a>(&self, message: &Message, bodies: impl Iterator<Item = (&'a Section, Option<Bytes>)>) {
-        let missing = self.missing_texts(message);
-        for (section, body) in bodies {
-            let entry = missing.iter().find(|(_, missing, _)| missing == section);
-            if let (Some((entry, ..)), Some(octets)) = (entry, body) {
-                self.put_text(message, *entry, &octets);
+    /// Keeps the header and the texts of a message that came whole, where what is seen here agrees with what the server
+    /// states of them.
+    pub fn put_texts_of(&self, message: &Message, octets: &Bytes) {
+        let parsed = mime::parse(octets);
+        for (entry, section, stated) in self.missing_texts(message) {
+            let places = if section.text == Text::Header { &parsed.headers } else { &parsed.places };
+            let Some(text) = places.get(&section.path).map(|place| octets.slice(place.clone())) else { continue };
+            // A header ends with an empty line, or nobody knows where.
+            if stated.map_or(text.ends_with(b"\r\n\r\n"), |stated| stated == text.len() as u64) {
+                self.put_text(message, entry, &text);
+                keep_whole(message.locator(), &section, text);
             }
         }
     }

@@ -35,6 +35,13 @@ pub fn put_kept(object: &Object, start: u64, octets: &Bytes) {
     }
 }
 
+/// Keeps a section that came whole; not one of no octets, which is what some servers send for what is not there.
+pub fn keep_whole(locator: &Locator, section: &Section, octets: Bytes) {
+    if let Some(shelf) = locator.shelf.as_ref().filter(|_| !octets.is_empty()) {
+        shelf.put_whole(locator.uid, section, octets);
+    }
+}
+
 /// Those of these sections that are kept whole.
 pub async fn kept_sections(locator: &Locator, sections: &[Section]) -> Vec<Option<Bytes>> {
     match &locator.shelf {

@@ -210,8 +210,10 @@ impl Shared {
         self.state.load(Ordering::Relaxed) == State::On as u8
     }
 
-    fn turn_off(&self, state: State) {
-        self.state.store(state as u8, Ordering::Relaxed);
+    /// From now on nothing more is kept; false when that was so already: several may find out at once, one tells.
+    fn turn_off(&self, state: State) -> bool {
+        let (on, off) = (State::On as u8, state as u8);
+        self.state.compare_exchange(on, off, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<Key, Weak<Entry>>> {
@@ -412,10 +414,11 @@ impl Store {
         match tokio::task::spawn_blocking(question).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
-                if database::is_damage(&error) && !self.0.shared.directory.is_spoilt() {
-                    tracing::warn!(%error, "the disk cache is damaged: it is begun anew by the next mount");
+                if database::is_damage(&error) {
                     self.0.shared.directory.spoil();
-                    self.0.shared.turn_off(State::Failed);
+                    if self.0.shared.turn_off(State::Failed) {
+                        tracing::warn!(%error, "the disk cache is damaged: it is begun anew by the next mount");
+                    }
                 }
                 tracing::debug!(%error, "the disk cache cannot tell");
                 None

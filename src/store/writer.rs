@@ -226,9 +226,7 @@ impl Writer {
     fn commit(&mut self) -> Result<()> {
         self.put_maps().and_then(|()| self.connection.execute_batch("COMMIT")).map_err(|error| self.wrong(error))?;
         self.dirty.clear();
-        if self.shared.directory.is_gone() {
-            info!("the disk cache was deleted: going on without until the next mount");
-            self.shared.turn_off(State::Deleted);
+        if self.is_gone() {
             return Ok(());
         }
         self.measure()?;
@@ -373,13 +371,18 @@ impl Writer {
                 let _ = remove(&key.file(&folder));
             }
         }
-        if self.shared.directory.is_gone() {
-            info!("the disk cache was deleted: going on without until the next mount");
-            self.shared.turn_off(State::Deleted);
-        } else {
+        if !self.is_gone() && self.shared.turn_off(State::Failed) {
             warn!(%error, "nothing more is kept in the disk cache");
-            self.shared.turn_off(State::Failed);
         }
+    }
+
+    /// Did somebody delete it? Then nothing more is kept.
+    fn is_gone(&self) -> bool {
+        let gone = self.shared.directory.is_gone();
+        if gone && self.shared.turn_off(State::Deleted) {
+            info!("the disk cache was deleted: going on without until the next mount");
+        }
+        gone
     }
 }
 

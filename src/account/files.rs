@@ -16,7 +16,7 @@ use crate::mail::uid::Uid;
 use crate::mail::walk::Wants;
 use crate::tree::node::{EntryId, MailboxId};
 
-/// Octets of a message of which more is asked for than was wanted, to save a round trip.
+/// Octets of a message that comes whole for who wants a text of it: more than was wanted, to save a round trip.
 const SMALL: u64 = 16 * 1024;
 
 impl Account {
@@ -56,8 +56,8 @@ impl Account {
             if let Some(message) = account.recall_message(id, &whole, &summary).await {
                 return Ok(message);
             }
-            let (with_all, octets) = ((1..=SMALL).contains(&summary.size) && text, Arc::clone(&whole));
-            let all = async { if with_all { account.content.read_all(&octets).await.ok() } else { None } };
+            let object = Some(Arc::clone(&whole)).filter(|_| text && (1..=SMALL).contains(&summary.size));
+            let all = async { account.content.read_all(&object?).await.ok() };
             // Both are on their way at once.
             let fetch = Message::fetch(&account.client, &account.content, id, whole, summary);
             let (fetched, all) = tokio::join!(fetch, all);

@@ -56,7 +56,7 @@
 //! | what | owner | bound |
 //! |---|---|---|
 //! | a connection | its session task | `--connections` |
-//! | summaries of messages | `account::index`, one per mailbox | 4 million a mailbox |
+//! | summaries of messages | `account::index`, one piece of memory each | 4 million a mailbox |
 //! | MIME trees | `account::Account::messages` | 8 MiB, least recently used go |
 //! | what is watched, and how much each mailbox is listed | `account::watch` | one a mailbox |
 //! | what is kept on disk | `store`'s thread: `$XDG_CACHE_HOME/imapfs/accounts/USER@HOST:PORT`, locked | `--cache-size`; octets least recently used go |

@@ -138,6 +138,7 @@ async fn start(options: &Options) -> Result<(imap::Client, Arc<Fs>, Option<Store
         root_mailbox: options.root_mailbox.clone(),
         poll_interval: POLL_INTERVAL,
         memory: MEMORY,
+        trim: fuse::trim_memory,
         deletion: options.deletion,
         read_only: options.read_only,
         write_behind: options.write_behind,

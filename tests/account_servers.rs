@@ -65,6 +65,7 @@ impl Case {
             root_mailbox: None,
             poll_interval: Duration::from_secs(2),
             memory: 1 << 20,
+            trim: || {},
             deletion: Deletion::Trash,
             read_only: false,
             write_behind,

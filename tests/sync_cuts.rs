@@ -112,6 +112,7 @@ async fn open(user: &common::Account, port: Option<u16>, cache: Option<&Path>) -
         root_mailbox: None,
         poll_interval: Duration::ZERO,
         memory: 1 << 20,
+        trim: || {},
         deletion: Deletion::Trash,
         read_only: false,
         write_behind: false,

@@ -8,7 +8,7 @@ mod rows;
 mod sync;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{OnceCell, mpsc};
@@ -93,7 +93,7 @@ struct Known {
     /// Messages that we brought here since the newest sync began: its connection may not have heard of them.
     brought: UidSet,
     /// Messages that went last: news of our own change may come before its answer, which needs them.
-    gone: VecDeque<Arc<Summary>>,
+    gone: VecDeque<Summary>,
     /// When it was last listed for somebody, and when it was last brought up to date.
     used: Option<Instant>,
     synced: Option<Instant>,
@@ -157,13 +157,13 @@ impl Index {
     }
 
     /// All messages that are shown, ascending by UID.
-    pub fn messages(&self) -> Vec<Arc<Summary>> {
+    pub fn messages(&self) -> Vec<Summary> {
         let known = self.lock();
         known.mailbox.messages().filter_map(|m| known.show(m, self.changes.hide_deleted)).collect()
     }
 
     /// A message that is known already, shown or not.
-    pub fn get(&self, uid: Uid) -> Option<Arc<Summary>> {
+    pub fn get(&self, uid: Uid) -> Option<Summary> {
         let known = self.lock();
         known.mailbox.get(uid).map(|m| known.with_pending(m))
     }
@@ -251,10 +251,10 @@ impl Index {
 
     /// Where a message of this mailbox is.
     pub fn locate(&self, message: &Summary) -> Option<Locator> {
-        let Summary { uid, size, .. } = *message;
         let known = self.lock();
         let validity = known.mailbox.validity()?;
-        Some(Locator { mailbox: self.name.clone(), validity, uid, size, shelf: self.shelf(&known) })
+        let (uid, size, shelf) = (message.uid, message.size, self.shelf(&known));
+        Some(Locator { mailbox: self.name.clone(), validity, uid, size, shelf })
     }
 
     /// Takes events in, one lock for all, and tells what they changed. After a new UIDVALIDITY this index is void: the
@@ -269,7 +269,7 @@ impl Index {
             for change in known.mailbox.apply(event) {
                 kept.add(&change);
                 if let Change::Gone(summary) = &change {
-                    known.gone.push_front(Arc::clone(summary));
+                    known.gone.push_front(summary.clone());
                     known.gone.truncate(GONE_MAX);
                 }
                 let change = if self.changes.hide_deleted { known.hidden(change) } else { change };
@@ -300,7 +300,7 @@ impl Index {
 
     /// The message with this UID: known, or asked for alone, so that one name costs one exchange however large the
     /// mailbox is.
-    pub async fn find(&self, client: &Client, uid: Uid) -> Result<Arc<Summary>> {
+    pub async fn find(&self, client: &Client, uid: Uid) -> Result<Summary> {
         self.wake().await;
         if let Some(summary) = self.get(uid) {
             return Ok(summary);

@@ -105,7 +105,7 @@ impl Account {
         &self,
         id: MailboxId,
         whole: &Arc<Object>,
-        summary: &Arc<Summary>,
+        summary: &Summary,
     ) -> Option<Arc<Message>> {
         let shelf = whole.locator.shelf.as_ref()?;
         let details = shelf.details(vec![summary.uid]).await.remove(&summary.uid)?;
@@ -116,11 +116,11 @@ impl Account {
         &self,
         id: MailboxId,
         whole: &Arc<Object>,
-        summary: &Arc<Summary>,
+        summary: &Summary,
         details: Details,
     ) -> Option<Arc<Message>> {
         let content: &Content = &self.content;
-        let message = Message::recall(content, id, Arc::clone(whole), Arc::clone(summary), details).await?;
+        let message = Message::recall(content, id, Arc::clone(whole), summary.clone(), details).await?;
         self.messages.put((id, summary.uid), Arc::clone(&message));
         Some(message)
     }
@@ -129,7 +129,7 @@ impl Account {
     pub(super) async fn recall_structures(
         &self,
         index: &Index,
-        waiting: &mut HashMap<Uid, (Coming, Arc<Summary>, Arc<Object>)>,
+        waiting: &mut HashMap<Uid, (Coming, Summary, Arc<Object>)>,
     ) {
         let shelf = waiting.values().find_map(|(_, _, whole)| whole.locator.shelf.clone());
         let Some(shelf) = shelf else { return };

@@ -34,7 +34,7 @@ pub struct Message {
     /// Its octets.
     whole: Arc<Object>,
     /// What is known of it as a whole.
-    pub summary: Arc<Summary>,
+    pub summary: Summary,
     /// Its MIME tree.
     pub root: Part,
     /// Its files.
@@ -111,21 +111,21 @@ impl Message {
         content: &Content,
         mailbox: MailboxId,
         whole: Arc<Object>,
-        summary: Arc<Summary>,
+        summary: Summary,
     ) -> Result<Arc<Self>> {
         let locator = &whole.locator;
         let items = vec![FetchItem::BodyStructure, FetchItem::Size];
         let is_answer = |rows: &[FetchRow]| !rows.is_empty();
         let mut rows = fetch(client, locator, items, STRUCTURE_MAX, Class::Small, is_answer).await?;
         let root = rows.iter_mut().find_map(|row| row.structure.take());
-        match root.and_then(|root| Self::told(mailbox, Arc::clone(&whole), Arc::clone(&summary), root)) {
+        match root.and_then(|root| Self::told(mailbox, Arc::clone(&whole), summary.clone(), root)) {
             Some(message) => Ok(Arc::new(message)),
             None => Self::take_apart(content, mailbox, whole, summary).await,
         }
     }
 
     /// The message as the server tells that it is built; `None` when that makes no sense.
-    pub fn told(mailbox: MailboxId, whole: Arc<Object>, summary: Arc<Summary>, root: Part) -> Option<Self> {
+    pub fn told(mailbox: MailboxId, whole: Arc<Object>, summary: Summary, root: Part) -> Option<Self> {
         mime::sane(&root, summary.size).then(|| Self::new(mailbox, whole, summary, root, Origin::Server))
     }
 
@@ -134,7 +134,7 @@ impl Message {
         content: &Content,
         mailbox: MailboxId,
         whole: Arc<Object>,
-        summary: Arc<Summary>,
+        summary: Summary,
         details: Details,
     ) -> Option<Arc<Self>> {
         let message = match details.root {
@@ -158,7 +158,7 @@ impl Message {
         content: &Content,
         mailbox: MailboxId,
         whole: Arc<Object>,
-        summary: Arc<Summary>,
+        summary: Summary,
     ) -> Result<Arc<Self>> {
         if summary.size > PARSE_MAX {
             return Err(Error::TooBig(
@@ -169,7 +169,7 @@ impl Message {
         Ok(Arc::new(Self::new(mailbox, whole, summary, parsed.root.clone(), Origin::Here(parsed))))
     }
 
-    fn new(mailbox: MailboxId, whole: Arc<Object>, summary: Arc<Summary>, root: Part, origin: Origin) -> Self {
+    fn new(mailbox: MailboxId, whole: Arc<Object>, summary: Summary, root: Part, origin: Origin) -> Self {
         let entries = entries::entries(&root);
         Self { mailbox, whole, summary, root, entries, origin, state: Mutex::default() }
     }
@@ -190,7 +190,7 @@ impl Message {
             Origin::Here(_) => Err(Error::protocol("a message does not hold what it held before")),
             Origin::Server => {
                 warn!(uid = %self.summary.uid, mailbox = ?self.locator().mailbox, "the server's parts are not what it states: fetching the message whole");
-                Self::take_apart(content, self.mailbox, Arc::clone(&self.whole), Arc::clone(&self.summary)).await
+                Self::take_apart(content, self.mailbox, Arc::clone(&self.whole), self.summary.clone()).await
             }
         }
     }

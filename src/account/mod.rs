@@ -80,6 +80,8 @@ pub struct Options {
     pub poll_interval: Duration,
     /// Octets of messages that are kept in memory.
     pub memory: usize,
+    /// Gives freed memory back to the system. May take tenths of a second.
+    pub trim: fn(),
     /// What happens to messages that are removed.
     pub deletion: Deletion,
     /// Nothing is changed on the server.
@@ -103,6 +105,9 @@ const LIST_MAX: u64 = 64 * 1024 * 1024;
 
 /// How long after a listing what it did not tell is taken for absent by who only wants to know that a name is free.
 const LISTED: Duration = Duration::from_secs(60);
+
+/// A listing that brought so many messages has left behind as much memory as it needs.
+const LARGE: usize = 10_000;
 
 /// Events that are taken in at once.
 const EVENTS: usize = 4096;
@@ -134,7 +139,7 @@ pub struct Account {
     wholes: Mutex<LruCache<(MailboxId, Uid), Arc<Object>>>,
     list_flights: Flights<(), ()>,
     sync_flights: Flights<MailboxId, ()>,
-    find_flights: Flights<(MailboxId, Uid), Arc<Summary>>,
+    find_flights: Flights<(MailboxId, Uid), Summary>,
     message_flights: Flights<(MailboxId, Uid), Arc<Message>>,
     arrivals: walk::Arrivals,
     searches: search::Searches,
@@ -332,7 +337,7 @@ impl Account {
     }
 
     /// The known messages with this UID, and the mailbox of each; that of the mailbox that was listed last is the first.
-    pub fn known(&self, uid: Uid) -> Vec<(MailboxId, Arc<Summary>)> {
+    pub fn known(&self, uid: Uid) -> Vec<(MailboxId, Summary)> {
         let mut indexes: Vec<_> = self.table().mailboxes.indexes().cloned().collect();
         indexes.sort_by_key(|index| Reverse(index.used()));
         indexes.iter().filter_map(|index| Some((index.id, index.get(uid)?))).collect()
@@ -345,7 +350,7 @@ impl Account {
     }
 
     /// All messages of a mailbox, ascending by UID, as they are now (not older than the poll interval).
-    pub async fn messages(self: &Arc<Self>, id: MailboxId) -> Result<Vec<Arc<Summary>>> {
+    pub async fn messages(self: &Arc<Self>, id: MailboxId) -> Result<Vec<Summary>> {
         self.settle_arrivals(id).await;
         let index = self.index(id)?;
         if !index.is_fresh(self.options.poll_interval) {
@@ -360,14 +365,18 @@ impl Account {
     async fn bring_up(self: &Arc<Self>, index: &Arc<Index>) -> Result<()> {
         let (account, flying) = (Arc::clone(self), Arc::clone(index));
         let sync = || async move {
+            let before = flying.len();
             let synced = flying.sync(&account.client).await;
+            if flying.len() >= before.saturating_add(LARGE) {
+                tokio::task::spawn_blocking(account.options.trim);
+            }
             account.settle(&flying, synced)
         };
         self.sync_flights.join(index.id, sync).await
     }
 
     /// A message: known, or asked for alone.
-    pub async fn summary(self: &Arc<Self>, id: MailboxId, uid: Uid) -> Result<Arc<Summary>> {
+    pub async fn summary(self: &Arc<Self>, id: MailboxId, uid: Uid) -> Result<Summary> {
         let index = self.index(id)?;
         index.wake().await;
         if let Some(summary) = index.get(uid) {

@@ -79,7 +79,7 @@ impl Account {
     ///
     /// # Errors
     /// `Unsupported` for what the server does not offer; `Invalid` for raw keys that it does not understand; `Stale`.
-    pub async fn search(self: &Arc<Self>, id: MailboxId, query: &Arc<Query>) -> Result<Vec<Arc<Summary>>> {
+    pub async fn search(self: &Arc<Self>, id: MailboxId, query: &Arc<Query>) -> Result<Vec<Summary>> {
         // What is queued for the mailbox is to be found as it will be.
         self.settle_mailbox(id).await;
         self.settle_arrivals(id).await;
@@ -105,7 +105,7 @@ impl Account {
     }
 
     /// The same for all mailboxes that are shown, each with its messages; those that may not be read are left out.
-    pub async fn search_all(self: &Arc<Self>, query: &Arc<Query>) -> Result<Vec<(MailboxId, Vec<Arc<Summary>>)>> {
+    pub async fn search_all(self: &Arc<Self>, query: &Arc<Query>) -> Result<Vec<(MailboxId, Vec<Summary>)>> {
         self.refresh_mailboxes().await?;
         match self.search_each(query).await {
             // A mailbox went away meanwhile, or is another one under its name now.
@@ -117,7 +117,7 @@ impl Account {
         }
     }
 
-    async fn search_each(self: &Arc<Self>, query: &Arc<Query>) -> Result<Vec<(MailboxId, Vec<Arc<Summary>>)>> {
+    async fn search_each(self: &Arc<Self>, query: &Arc<Query>) -> Result<Vec<(MailboxId, Vec<Summary>)>> {
         let each = stream::iter(self.mailboxes_shown()).map(|id| async move {
             match self.search(id, query).await {
                 Err(error @ Error::Denied(_)) => {
@@ -235,11 +235,7 @@ impl Account {
     }
 
     /// What the structures of these messages tell; messages that are gone are left out.
-    async fn structures(
-        self: &Arc<Self>,
-        index: &Index,
-        messages: Vec<Arc<Summary>>,
-    ) -> Result<Vec<(Arc<Summary>, Arc<Facts>)>> {
+    async fn structures(self: &Arc<Self>, index: &Index, messages: Vec<Summary>) -> Result<Vec<(Summary, Arc<Facts>)>> {
         let mut told = Vec::new();
         let mut batches = vec![messages];
         while let Some(batch) = batches.pop() {
@@ -261,8 +257,8 @@ impl Account {
     async fn structures_of(
         self: &Arc<Self>,
         index: &Index,
-        messages: &[Arc<Summary>],
-    ) -> Result<Vec<(Arc<Summary>, Arc<Facts>)>> {
+        messages: &[Summary],
+    ) -> Result<Vec<(Summary, Arc<Facts>)>> {
         let uids: UidSet = messages.iter().map(|message| message.uid).collect();
         let items = vec![FetchItem::BodyStructure, FetchItem::Size];
         let command = Command::Fetch { uids, items, changed_since: None };
@@ -279,7 +275,7 @@ impl Account {
             };
             if let Some(facts) = self.facts(index, message, &row).await? {
                 self.searches.facts.put((index.id, message.uid), Arc::clone(&facts));
-                told.push((Arc::clone(message), facts));
+                told.push((message.clone(), facts));
             }
         }
         Ok(told)

@@ -132,7 +132,7 @@ fn plan_refused<'a>(flags: &'a Flags, permanent: Option<&Flags>) -> Option<&'a s
 
 /// Which flags to send, so that all these messages have them, or none: where they are known to be as they should be,
 /// none. Flags that may be old count for nothing.
-fn plan_store(messages: &[Arc<Summary>], flags: &Flags, set: bool, is_new: bool) -> Flags {
+fn plan_store(messages: &[Summary], flags: &Flags, set: bool, is_new: bool) -> Flags {
     let is_needed = |flag: &&str| !is_new || messages.iter().any(|message| message.flags.contains(flag) != set);
     Flags::from_wire(flags.iter().filter(is_needed).map(str::as_bytes))
 }
@@ -175,8 +175,7 @@ mod tests {
 
     #[test]
     fn no_more_is_sent_than_what_some_message_needs() {
-        let message =
-            |text: &str| Arc::new(Summary::new(Uid::new(1).unwrap(), 0, 0, flags(text), 0, &Envelope::default()));
+        let message = |text: &str| Summary::new(Uid::new(1).unwrap(), 0, 0, flags(text), 0, &Envelope::default());
         let both = [message("\\Seen work"), message("work")];
         for (wanted, set, is_new, sent) in [
             ("\\Seen work", true, true, "\\Seen"),

@@ -111,8 +111,8 @@ impl Account {
 
     /// Messages that an earlier attempt copied: (old, new).
     async fn copied_before(&self, source: &Index, target: &Index, uids: &UidSet) -> Result<Vec<(Uid, Uid)>> {
-        let known: Vec<Arc<Summary>> = uids.iter().filter_map(|uid| source.told_lately(uid)).collect();
-        let sought: Vec<Sought> = known.iter().map(|message| Sought::copy_of(message)).collect();
+        let known: Vec<Summary> = uids.iter().filter_map(|uid| source.told_lately(uid)).collect();
+        let sought: Vec<Sought> = known.iter().map(Sought::copy_of).collect();
         let found = self.arrived_before(target, &sought).await?;
         Ok(known.iter().zip(found).filter_map(|(old, new)| Some((old.uid, new?.uid))).collect())
     }
@@ -285,12 +285,12 @@ impl Account {
 
     /// What arrived in the target since its UIDNEXT was `next` and is what these messages are: (old, new).
     async fn find_copies(&self, source: &Index, target: &Index, old: &[Uid], next: u32) -> Result<Vec<(Uid, Uid)>> {
-        let known: Vec<Arc<Summary>> = old.iter().filter_map(|uid| source.told_lately(*uid)).collect();
+        let known: Vec<Summary> = old.iter().filter_map(|uid| source.told_lately(*uid)).collect();
         let mut arrived = target.arrived_since(&self.client, next).await?;
         if source.id == target.id {
             arrived.retain(|message| !old.contains(&message.uid));
         }
-        let sought: Vec<Sought> = known.iter().map(|message| Sought::copy_of(message)).collect();
+        let sought: Vec<Sought> = known.iter().map(Sought::copy_of).collect();
         let places = plan_matches(&sought, &arrived);
         Ok(known.iter().zip(places).filter_map(|(message, at)| Some((message.uid, arrived[at?].uid))).collect())
     }
@@ -307,7 +307,10 @@ impl Account {
         let pairs: Vec<_> = pairs.into_iter().filter(|(old, _)| asked.contains(*old)).collect();
         let copy = |(old, new): &(Uid, Uid)| {
             let old = source.told_lately(*old)?;
-            Some(Summary { uid: *new, modseq: 0, flags: old.flags.without(&deleted()), ..(*old).clone() })
+            Some(old.with(|head| {
+                (head.uid, head.modseq) = (*new, 0);
+                head.flags = head.flags.without(&deleted());
+            }))
         };
         target.came(validity, pairs.iter().filter_map(copy));
         pairs.into_iter().map(|(old, new)| (old, Ok(new))).collect()

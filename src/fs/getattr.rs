@@ -54,7 +54,7 @@ impl Fs {
                 file(node, table.len() as u64, nanos(self.account.changed(Some(id))?), Duration::ZERO)
             }
             Node::Entry(id, uid, entry @ (EntryId::DIRECTORY | EntryId::RAW)) => {
-                self.message_entry(id, &*self.account.summary(id, uid).await?, entry)
+                self.message_entry(id, &self.account.summary(id, uid).await?, entry)
             }
             Node::Entry(id, uid, entry) => {
                 let message = self.account.message(id, uid).await?;

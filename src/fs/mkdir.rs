@@ -1,8 +1,6 @@
 //! mkdir: a new mailbox, or a copy of the message whose name the directory is given. Nothing that a desktop leaves
 //! everywhere becomes a mailbox.
 
-use std::sync::Arc;
-
 use super::{Entry, Fs};
 use crate::account::Place;
 use crate::error::{Error, Result};
@@ -73,7 +71,7 @@ impl Fs {
 
 /// Which messages to try to copy, of those that have the name that was asked for: any of them where all are the same,
 /// those first that nobody has marked as deleted.
-fn plan_originals(known: &[(MailboxId, Arc<Summary>)]) -> Result<Vec<Place>> {
+fn plan_originals(known: &[(MailboxId, Summary)]) -> Result<Vec<Place>> {
     let what = |summary: &Summary| (summary.size, summary.internal_date, summary.texts().message_id.to_owned());
     let [(_, first), others @ ..] = known else {
         return Err(Error::NotPermitted("it is spelled like a message, and no message is known by this name".into()));
@@ -100,7 +98,7 @@ mod tests {
         let uid = Uid::new(7).unwrap();
         let message = |mailbox, size, flags: &str| {
             let flags = Flags::from_wire([flags.as_bytes()]);
-            (MailboxId(mailbox), Arc::new(Summary::new(uid, 0, size, flags, 0, &Envelope::default())))
+            (MailboxId(mailbox), Summary::new(uid, 0, size, flags, 0, &Envelope::default()))
         };
         let one = message(1, 5, "");
         let places = |all: &[u16]| Ok(all.iter().map(|mailbox| (MailboxId(*mailbox), uid)).collect());

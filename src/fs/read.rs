@@ -119,7 +119,7 @@ impl Fs {
     pub(super) async fn table(&self, id: MailboxId) -> Result<Bytes> {
         let messages = self.account.messages(id).await?;
         let names: Vec<String> = messages.iter().map(|m| self.options.names.format(m)).collect();
-        Ok(format_table(names.iter().map(String::as_str).zip(messages.iter().map(|m| &**m))).into())
+        Ok(format_table(names.iter().map(String::as_str).zip(&messages)).into())
     }
 
     /// At least the length of `.messages.tsv`.

@@ -26,9 +26,9 @@ pub struct OpenDirectory {
 #[derive(Debug)]
 enum Content {
     /// Views and mailboxes, then messages, in the order of their UIDs.
-    Mailbox { names: Vec<(String, Node)>, mailbox: Option<MailboxId>, messages: Vec<Arc<Summary>> },
+    Mailbox { names: Vec<(String, Node)>, mailbox: Option<MailboxId>, messages: Vec<Summary> },
     /// The messages as files.
-    Eml { mailbox: MailboxId, messages: Vec<Arc<Summary>> },
+    Eml { mailbox: MailboxId, messages: Vec<Summary> },
     /// What is in a message, or in a message that is attached to it.
     Message { message: Arc<Message>, entries: Vec<EntryId> },
     /// `.imapfs/`

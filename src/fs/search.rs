@@ -176,7 +176,7 @@ impl Fs {
         let found = self.find(number).await?;
         let rows = found.iter().map(|message| {
             let path = scope.is_none().then_some(message.path);
-            (found.name(self.options.names, message), path, &**message.summary)
+            (found.name(self.options.names, message), path, message.summary)
         });
         Ok(format_found_table(rows, scope.is_none()).into())
     }

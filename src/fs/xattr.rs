@@ -139,7 +139,7 @@ impl Fs {
         }
         let Node::Entry(id, uid, entry) = node else { return Ok(Attributes::new()) };
         let place = self.account.place(id)?;
-        let of_message = || async { Ok(message_attributes(&*self.account.summary(id, uid).await?, &place.origin())) };
+        let of_message = || async { Ok(message_attributes(&self.account.summary(id, uid).await?, &place.origin())) };
         if entry == EntryId::DIRECTORY {
             return of_message().await;
         }

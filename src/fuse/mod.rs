@@ -31,7 +31,7 @@ use tracing::{debug, error, warn};
 
 pub use mountinfo::{Mount, imapfs_mounts, is_imapfs_mount};
 pub use mounting::{Unmounted, unmount};
-pub use sys::{attribute, current_ids, is_root, return_freed_memory};
+pub use sys::{attribute, current_ids, is_root, return_freed_memory, trim_memory};
 
 use crate::error::{Error, Result};
 use crate::fs::Fs;

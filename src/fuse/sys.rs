@@ -40,6 +40,16 @@ pub fn return_freed_memory() {
     }
 }
 
+/// Gives back what is free within the heaps as well: what a large listing went through lies between what it left. Takes
+/// some tenths of a second for a million pieces.
+pub fn trim_memory() {
+    // SAFETY: takes no pointer; frees nothing that is in use.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// False when there is no thread `pid`, whoever owned it.
 pub(super) fn thread_exists(pid: u32) -> bool {
     let Ok(pid) = libc::pid_t::try_from(pid) else { return false };

@@ -1,5 +1,9 @@
 //! What the ENVELOPE of a message says, RFC 9051 section 7.5.2, and the summary that imapfs keeps of a message.
 
+use std::ops::Deref;
+
+use triomphe::ThinArc;
+
 use super::flag::Flags;
 use super::header;
 use super::uid::Uid;
@@ -31,9 +35,14 @@ pub struct Envelope {
     pub message_id: Option<Vec<u8>>,
 }
 
-/// What is kept in memory for each message that was listed. Everything but `flags` and `modseq` is immutable.
+/// What is kept in memory for each message that was listed, in one piece: of a million messages each allocation of its
+/// own takes 30 MB at least. A clone is the same piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
+pub struct Summary(ThinArc<Head, u8>);
+
+/// What a summary has besides texts. Everything but `flags` and `modseq` is immutable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
     /// Its UID.
     pub uid: Uid,
     /// INTERNALDATE, seconds since 1970 UTC; may be negative.
@@ -44,9 +53,16 @@ pub struct Summary {
     pub flags: Flags,
     /// MODSEQ, or 0 where the server has none.
     pub modseq: u64,
-    /// The rest: see [`Summary::texts`].
-    pub texts: Packed,
+    /// Invariant: ascending places in the texts, one behind the other, where a character begins; the last text ends with
+    /// them all.
+    ends: [u16; TEXTS - 1],
 }
+
+/// How many texts there are.
+const TEXTS: usize = 7;
+
+/// Octets of a text that are kept: all of them are less than 64 KiB.
+const TEXT_MAX: usize = 8192;
 
 /// What a summary has of texts; empty what there is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,33 +81,6 @@ pub struct Texts<'a> {
     pub email_id: &'a str,
     /// THREADID, RFC 8474.
     pub thread_id: &'a str,
-}
-
-/// The same in one piece: of a million messages each allocation of its own takes 30 MB at least.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Packed {
-    /// One behind the other.
-    all: Box<str>,
-    /// Invariant: ascending places in `all` where a character begins; the last text ends with it.
-    ends: [u16; 6],
-}
-
-/// Octets of a text that are kept: seven of them are less than 64 KiB.
-const TEXT_MAX: usize = 8192;
-
-impl Texts<'_> {
-    /// In one piece. What is too long is cut.
-    pub fn pack(&self) -> Packed {
-        let Texts { subject, from_name, from_address, sender_address, message_id, email_id, thread_id } = *self;
-        let texts = [subject, from_name, from_address, sender_address, message_id, email_id, thread_id];
-        let texts = texts.map(|text| &text[..text.floor_char_boundary(TEXT_MAX)]);
-        let mut end = 0;
-        let ends = std::array::from_fn(|at| {
-            end += texts[at].len() as u16;
-            end
-        });
-        Packed { all: texts.concat().into(), ends }
-    }
 }
 
 /// Octets of a header field that are kept in a summary: a hostile Subject must not fill the memory.
@@ -113,11 +102,33 @@ impl Address {
     }
 }
 
+impl Deref for Summary {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        self.head()
+    }
+}
+
+impl Head {
+    /// What there is of a message without its texts; see the fields.
+    pub fn new(uid: Uid, internal_date: i64, size: u64, flags: Flags, modseq: u64) -> Self {
+        Self { uid, internal_date, size, flags, modseq, ends: Default::default() }
+    }
+}
+
 impl Summary {
-    /// Is it the same message, whatever its flags?
-    pub fn is_same(&self, other: &Summary) -> bool {
-        let Summary { uid, internal_date, size, texts, .. } = self;
-        (uid, internal_date, size, texts) == (&other.uid, &other.internal_date, &other.size, &other.texts)
+    /// The summary of a message with these texts. What is too long is cut.
+    pub fn pack(mut head: Head, texts: &Texts<'_>) -> Self {
+        let Texts { subject, from_name, from_address, sender_address, message_id, email_id, thread_id } = *texts;
+        let texts: [_; TEXTS] = [subject, from_name, from_address, sender_address, message_id, email_id, thread_id];
+        let texts = texts.map(|text| &text[..text.floor_char_boundary(TEXT_MAX)]);
+        let mut end = 0;
+        head.ends = std::array::from_fn(|at| {
+            end += texts[at].len() as u16;
+            end
+        });
+        Self(ThinArc::from_header_and_slice(head, texts.concat().as_bytes()))
     }
 
     /// The summary of a message with this envelope.
@@ -135,15 +146,33 @@ impl Summary {
             message_id: &decoded(&envelope.message_id),
             ..Texts::default()
         };
-        Self { uid, internal_date, size, flags, modseq, texts: texts.pack() }
+        Self::pack(Head::new(uid, internal_date, size, flags, modseq), &texts)
+    }
+
+    /// All but its texts.
+    pub fn head(&self) -> &Head {
+        &self.0.header.header
+    }
+
+    /// The same message, but for this.
+    pub fn with(&self, change: impl FnOnce(&mut Head)) -> Self {
+        let mut head = self.head().clone();
+        change(&mut head);
+        Self::pack(head, &self.texts())
+    }
+
+    /// Is it the same message, whatever its flags?
+    pub fn is_same(&self, other: &Summary) -> bool {
+        let key = |summary: &Summary| (summary.uid, summary.internal_date, summary.size);
+        key(self) == key(other) && self.texts() == other.texts()
     }
 
     /// Its texts.
     pub fn texts(&self) -> Texts<'_> {
-        let Packed { all, ends } = &self.texts;
+        let all = str::from_utf8(&self.0.slice).unwrap_or_default();
         let text = |at: usize| {
-            let start = at.checked_sub(1).map_or(0, |before| ends[before].into());
-            let end = ends.get(at).map_or(all.len(), |end| (*end).into());
+            let start = at.checked_sub(1).map_or(0, |before| self.ends[before].into());
+            let end = self.ends.get(at).map_or(all.len(), |end| (*end).into());
             all.get(start..end).unwrap_or_default()
         };
         Texts {
@@ -177,10 +206,10 @@ mod tests {
         };
         let one = Texts { subject: "Köln", message_id: "<1@x>", thread_id: "T", ..Texts::default() };
         for (texts, want) in [(Texts::default(), Texts::default()), (one, one), (all(&long), all(cut))] {
-            let envelope = Envelope::default();
-            let mut summary = Summary::new(Uid::new(1).unwrap(), 0, 0, Flags::default(), 0, &envelope);
-            summary.texts = texts.pack();
+            let summary = Summary::pack(Head::new(Uid::new(1).unwrap(), 0, 0, Flags::default(), 0), &texts);
             assert_eq!(summary.texts(), want);
+            let seen = summary.with(|head| head.flags = Flags::from_wire([&b"\\Seen"[..]]));
+            assert!(seen.texts() == want && seen.is_same(&summary) && seen != summary);
         }
     }
 }

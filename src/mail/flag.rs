@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use triomphe::ThinArc;
+
 /// The flags that a client may set, of those that begin with a backslash.
 const SYSTEM: [&str; 5] = ["\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"];
 
@@ -26,8 +28,8 @@ pub fn is_settable(name: &str) -> bool {
 pub struct Flags {
     /// A bit for each of [`SYSTEM`], where those are all that begin with a backslash, in just that spelling; else none.
     system: u8,
-    /// All others, sorted.
-    others: Box<[Box<str>]>,
+    /// All others, sorted; one word where there are none.
+    others: Option<ThinArc<(), Box<str>>>,
 }
 
 impl Flags {
@@ -51,7 +53,12 @@ impl Flags {
         if flags.iter().all(|flag| !flag.starts_with('\\') || place(flag).is_some()) {
             flags.retain(|flag| place(flag).inspect(|at| system |= 1 << at).is_none());
         }
-        Self { system, others: flags.into() }
+        let others = (!flags.is_empty()).then(|| ThinArc::from_header_and_iter((), flags.into_iter()));
+        Self { system, others }
+    }
+
+    fn others(&self) -> &[Box<str>] {
+        self.others.as_ref().map_or(&[], |others| &others.slice)
     }
 
     fn system(&self) -> impl Iterator<Item = &str> {
@@ -61,20 +68,21 @@ impl Flags {
 
     /// Is the flag set? `name` in any case, with its backslash where it has one.
     pub fn contains(&self, name: &str) -> bool {
-        let mut others = self.others.iter().map(AsRef::as_ref);
+        let mut others = self.others().iter().map(AsRef::as_ref);
         self.system().any(|flag| flag.eq_ignore_ascii_case(name)) || others.any(|flag| flag.eq_ignore_ascii_case(name))
     }
 
     /// The flags, sorted.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let others = self.others();
         let (before, behind) =
-            self.others.split_at(self.others.partition_point(|flag| flag.to_ascii_lowercase().as_str() < "\\"));
+            others.split_at(others.partition_point(|flag| flag.to_ascii_lowercase().as_str() < "\\"));
         before.iter().map(AsRef::as_ref).chain(self.system()).chain(behind.iter().map(AsRef::as_ref))
     }
 
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
-        self.system == 0 && self.others.is_empty()
+        self.system == 0 && self.others.is_none()
     }
 
     /// These, and those.

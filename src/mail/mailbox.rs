@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use super::envelope::Summary;
 use super::flag::Flags;
@@ -16,7 +15,7 @@ pub enum Event {
     /// It was selected.
     Opened(Opened),
     /// A message with all that is kept of it.
-    Message(Box<Summary>),
+    Message(Summary),
     /// The flags of a message, and its MODSEQ or 0.
     Flags(Uid, Flags, u64),
     /// Exactly these messages are there, of those with a UID in the range: the answer to a search.
@@ -27,7 +26,7 @@ pub enum Event {
     /// since, of which that is not so.
     Complete(Opened),
     /// Messages that we brought here ourselves, as they should be. What the server told of one counts more.
-    Brought(Box<Summary>),
+    Brought(Summary),
     /// What SELECT tells now, asked for after the whole mailbox was known, is less than it told then: see
     /// [`Opened::is_before`].
     Rewound(Opened),
@@ -64,7 +63,7 @@ pub enum Change {
     /// Its flags are others.
     Flags(Uid),
     /// It was there and is not; what was known of it last.
-    Gone(Arc<Summary>),
+    Gone(Summary),
     /// All that was known is void: a new UIDVALIDITY, or UIDs that may be those of other messages by now.
     Reset,
 }
@@ -87,7 +86,7 @@ pub enum Step {
 pub struct Mailbox {
     opened: Option<Opened>,
     /// Invariant: a key equals the `uid` of its summary.
-    messages: BTreeMap<Uid, Arc<Summary>>,
+    messages: BTreeMap<Uid, Summary>,
     /// What was true when the whole mailbox had been told: all up to its UIDNEXT and HIGHESTMODSEQ is known.
     synced: Option<Opened>,
     /// The server lost count of its changes: nothing is believed until all of it was compared.
@@ -116,17 +115,17 @@ impl Mailbox {
     }
 
     /// The message, when it is known.
-    pub fn get(&self, uid: Uid) -> Option<&Arc<Summary>> {
+    pub fn get(&self, uid: Uid) -> Option<&Summary> {
         self.messages.get(&uid)
     }
 
     /// All known messages, ascending.
-    pub fn messages(&self) -> impl DoubleEndedIterator<Item = &Arc<Summary>> + ExactSizeIterator {
+    pub fn messages(&self) -> impl DoubleEndedIterator<Item = &Summary> + ExactSizeIterator {
         self.messages.values()
     }
 
     /// The messages that come behind this one by UID, or before it when going back.
-    pub fn beside(&self, uid: Uid, back: bool) -> impl Iterator<Item = &Arc<Summary>> {
+    pub fn beside(&self, uid: Uid, back: bool) -> impl Iterator<Item = &Summary> {
         let (behind, before) =
             if back { (None, Some(..uid)) } else { (Some((Bound::Excluded(uid), Bound::Unbounded)), None) };
         let behind = behind.into_iter().flat_map(|range| self.messages.range(range));
@@ -142,17 +141,15 @@ impl Mailbox {
 
     /// Takes in what was known of it before this process began: all that there was when `opened` was told. Of another
     /// UIDVALIDITY, and when it is known already, nothing.
-    pub fn restore(&mut self, opened: Opened, messages: impl IntoIterator<Item = Arc<Summary>>) {
+    pub fn restore(&mut self, opened: Opened, messages: impl IntoIterator<Item = Summary>) {
         if self.is_complete() || self.validity().is_some_and(|validity| validity != opened.validity) {
             return;
         }
         let newer = std::mem::take(&mut self.messages);
-        let known = messages.into_iter().map(|mut message| {
+        let known = messages.into_iter().map(|message| {
             // One from before the server lost count would outdo all that is told from here on.
-            if message.modseq > opened.highest_modseq.unwrap_or(u64::MAX) {
-                Arc::make_mut(&mut message).modseq = 0;
-            }
-            (message.uid, message)
+            let is_odd = message.modseq > opened.highest_modseq.unwrap_or(u64::MAX);
+            (message.uid, if is_odd { message.with(|head| head.modseq = 0) } else { message })
         });
         self.messages = known.collect();
         self.messages.extend(newer);
@@ -178,20 +175,23 @@ impl Mailbox {
     pub fn apply(&mut self, event: Event) -> Vec<Change> {
         match event {
             Event::Opened(opened) => self.open(opened),
-            Event::Message(summary) => self.learn(*summary),
+            Event::Message(summary) => self.learn(summary),
             Event::Flags(uid, flags, modseq) => self.set_flags(uid, flags, modseq),
             Event::Present(present) => self.retain(|uid| present.contains(uid)),
             Event::Gone(gone) => self.retain(|uid| !gone.contains(uid)),
             Event::Complete(opened) => {
                 // Of an earlier generation nothing is left that could be complete.
                 if self.validity() == Some(opened.validity) {
+                    if self.synced.is_none() {
+                        self.pack();
+                    }
                     (self.synced, self.doubted) = (Some(opened), false);
                 }
                 Vec::new()
             }
             Event::Rewound(opened) => self.rewind(opened),
             Event::Brought(summary) if self.messages.contains_key(&summary.uid) => Vec::new(),
-            Event::Brought(summary) => self.learn(*summary),
+            Event::Brought(summary) => self.learn(summary),
         }
     }
 
@@ -216,8 +216,13 @@ impl Mailbox {
             return self.reset(opened);
         }
         self.doubted = true;
-        self.messages.values_mut().for_each(|message| Arc::make_mut(message).modseq = 0);
+        self.messages.values_mut().for_each(|message| *message = message.with(|head| head.modseq = 0));
         Vec::new()
+    }
+
+    /// A map that grew at its end is half empty; one that is made at once is full.
+    fn pack(&mut self) {
+        self.messages = std::mem::take(&mut self.messages).into_iter().collect();
     }
 
     fn learn(&mut self, summary: Summary) -> Vec<Change> {
@@ -228,9 +233,9 @@ impl Mailbox {
                 None => Vec::new(),
             },
             // Envelope, date and size of a UID never change; a server that tells others is not believed.
-            Some(_) => self.set_flags(uid, summary.flags, summary.modseq),
+            Some(_) => self.set_flags(uid, summary.flags.clone(), summary.modseq),
             None => {
-                self.messages.insert(uid, Arc::new(summary));
+                self.messages.insert(uid, summary);
                 vec![Change::Arrived(uid)]
             }
         }
@@ -244,9 +249,10 @@ impl Mailbox {
         }
         let changed = known.flags != flags;
         if changed || known.modseq < modseq {
-            let known = Arc::make_mut(known);
-            known.flags = flags;
-            known.modseq = known.modseq.max(modseq);
+            *known = known.with(|head| {
+                head.flags = flags;
+                head.modseq = head.modseq.max(modseq);
+            });
         }
         if changed { vec![Change::Flags(uid)] } else { Vec::new() }
     }
@@ -256,7 +262,7 @@ impl Mailbox {
         self.messages.retain(|&uid, summary| {
             let kept = keep(uid);
             if !kept {
-                gone.push(Change::Gone(Arc::clone(summary)));
+                gone.push(Change::Gone(summary.clone()));
             }
             kept
         });
@@ -349,7 +355,7 @@ mod tests {
         let mut mailbox = Mailbox::default();
         mailbox.apply(Event::Opened(o));
         for &uid in messages {
-            mailbox.apply(Event::Message(Box::new(summary(uid, "", 1))));
+            mailbox.apply(Event::Message(summary(uid, "", 1)));
         }
         mailbox.apply(Event::Complete(o));
         mailbox
@@ -404,12 +410,12 @@ mod tests {
         assert!(!known.is_current(&then) && known.is_complete());
         assert_eq!(known.plan_sync(&now, false, false), [Step::Messages(1), Step::Uids]);
         let mut other = known.clone();
-        assert_eq!(known.apply(Event::Message(Box::new(summary(9, "", 5)))), [Change::Flags(uid)]);
+        assert_eq!(known.apply(Event::Message(summary(9, "", 5))), [Change::Flags(uid)]);
         known.apply(Event::Complete(now));
         assert_eq!(known.plan_sync(&now, false, false), []);
         // A UID that is another message by now, and UIDs that will be given again: nothing is left.
-        let message = Summary { size: 2, ..summary(9, "", 5) };
-        assert_eq!(other.apply(Event::Message(Box::new(message))), [Change::Reset]);
+        let message = summary(9, "", 5).with(|head| head.size = 2);
+        assert_eq!(other.apply(Event::Message(message)), [Change::Reset]);
         assert!(other.is_empty() && !other.is_complete() && other.validity() == Some(UidValidity(1)));
         assert_eq!(known.apply(Event::Rewound(opened(1, 9, 1, 9))), [Change::Reset]);
         assert!(known.is_empty() && !known.is_complete());
@@ -418,7 +424,7 @@ mod tests {
     #[test]
     fn what_was_kept_from_before_the_server_lost_count_does_not_outdo_what_it_tells() {
         let (uid, mut known) = (Uid::new(9).unwrap(), Mailbox::default());
-        known.restore(opened(1, 10, 1, 5), [Arc::new(summary(9, "\\Seen", 700))]);
+        known.restore(opened(1, 10, 1, 5), [summary(9, "\\Seen", 700)]);
         assert_eq!(known.apply(Event::Flags(uid, Flags::default(), 6)), [Change::Flags(uid)]);
     }
 
@@ -446,7 +452,7 @@ mod tests {
                 let before = model.clone();
                 let uid = Uid::new(n).unwrap();
                 let event = match kind {
-                    0 => { model.insert(n, flag.into()); Event::Message(Box::new(summary(n, flag, 0))) }
+                    0 => { model.insert(n, flag.into()); Event::Message(summary(n, flag, 0)) }
                     1 => {
                         if let Some(f) = model.get_mut(&n) { *f = flag.into() }
                         Event::Flags(uid, Flags::from_wire([flag.as_bytes()]), 0)

@@ -94,7 +94,7 @@ impl Server {
         let (flags, modseq, size) = self.messages[&uid];
         let flags = Flags::from_wire([FLAGS[flags].as_bytes()]);
         let uid = Uid::new(uid).unwrap();
-        Event::Message(Box::new(Summary::new(uid, 0, size, flags, self.modseq(modseq), &Envelope::default())))
+        Event::Message(Summary::new(uid, 0, size, flags, self.modseq(modseq), &Envelope::default()))
     }
 
     fn opened(&self) -> Opened {
@@ -263,7 +263,7 @@ fn take(mailbox: &mut Mailbox, server: &mut Server, step: &Step) {
         Step::Bring(flags) if is_known => {
             let Some(uid) = Uid::new(server.uid_next - 1) else { return };
             let flags = Flags::from_wire([FLAGS[flags].as_bytes()]);
-            mailbox.apply(Event::Brought(Box::new(Summary::new(uid, 0, server.made, flags, 0, &Envelope::default()))));
+            mailbox.apply(Event::Brought(Summary::new(uid, 0, server.made, flags, 0, &Envelope::default())));
         }
         Step::Find(n) if is_known => drop(server.uid(n).map(|uid| mailbox.apply(server.message(uid)))),
         // What was told last was our own.

@@ -13,7 +13,7 @@ fn mailbox(count: u32, size: u64, date: impl Fn(u32) -> i64) -> Mailbox {
     let mut mailbox = Mailbox::default();
     for number in 0..count {
         let summary = Summary::new(uid(number), date(number), size, Flags::default(), 0, &Envelope::default());
-        mailbox.apply(Event::Message(Box::new(summary)));
+        mailbox.apply(Event::Message(summary));
     }
     mailbox
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -212,7 +211,7 @@ pub fn load(connection: &Connection, mailbox: u16) -> rusqlite::Result<Option<Ke
         let Ok(sealed) = row.get_ref(1)?.as_blob() else { continue };
         // One that is damaged is missing, and is asked for: the mailbox is compared with the server.
         let summary = unseal(Kind::Message, place, uid.get(), b"", sealed).and_then(|from| read_summary(uid, from));
-        messages.extend(summary.map(Arc::new));
+        messages.extend(summary);
     }
     Ok(Some(Kept { validity: place.validity(), synced, messages }))
 }

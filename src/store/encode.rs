@@ -1,6 +1,6 @@
 //! What is kept, as octets: compact, and each row under a checksum that covers what it is the row of.
 
-use crate::mail::envelope::{Summary, Texts};
+use crate::mail::envelope::{Head, Summary, Texts};
 use crate::mail::flag::Flags;
 use crate::mail::header::Params;
 use crate::mail::mailbox_name::MailboxName;
@@ -146,23 +146,19 @@ pub fn write_summary(summary: &Summary) -> Vec<u8> {
 /// The same, read.
 pub fn read_summary(uid: Uid, mut from: In<'_>) -> Option<Summary> {
     let date = from.number()?;
-    Some(Summary {
-        uid,
-        internal_date: (date >> 1) as i64 ^ -((date & 1) as i64),
-        size: from.number()?,
-        modseq: from.number()?,
-        flags: Flags::from_wire(from.list(In::octets)?),
-        texts: Texts {
-            subject: from.text()?,
-            from_name: from.text()?,
-            from_address: from.text()?,
-            sender_address: from.text()?,
-            message_id: from.text()?,
-            email_id: from.text()?,
-            thread_id: from.text()?,
-        }
-        .pack(),
-    })
+    let date = (date >> 1) as i64 ^ -((date & 1) as i64);
+    let (size, modseq) = (from.number()?, from.number()?);
+    let head = Head::new(uid, date, size, Flags::from_wire(from.list(In::octets)?), modseq);
+    let texts = Texts {
+        subject: from.text()?,
+        from_name: from.text()?,
+        from_address: from.text()?,
+        sender_address: from.text()?,
+        message_id: from.text()?,
+        email_id: from.text()?,
+        thread_id: from.text()?,
+    };
+    Some(Summary::pack(head, &texts))
 }
 
 /// Up to where a mailbox is known.
@@ -336,9 +332,8 @@ mod tests {
 
     fn summary(uid: u32, date: i64, size: u64, text: &str, flags: &[String]) -> Summary {
         let flags = Flags::from_wire(flags.iter().map(String::as_bytes));
-        let mut summary = Summary::new(Uid::new(uid).unwrap(), date, size, flags, size / 3, &Default::default());
-        summary.texts = Texts { subject: text, thread_id: text, ..Texts::default() }.pack();
-        summary
+        let head = Head::new(Uid::new(uid).unwrap(), date, size, flags, size / 3);
+        Summary::pack(head, &Texts { subject: text, thread_id: text, ..Texts::default() })
     }
 
     proptest! {

@@ -138,7 +138,7 @@ pub struct Kept {
     /// Up to where it is known.
     pub synced: Synced,
     /// Its messages, ascending by UID.
-    pub messages: Vec<Arc<Summary>>,
+    pub messages: Vec<Summary>,
 }
 
 /// What is kept of how a message is built.

@@ -39,7 +39,7 @@ impl Shelf {
     }
 
     /// What is known of these messages now.
-    pub fn put_messages(&self, messages: Vec<Arc<Summary>>) {
+    pub fn put_messages(&self, messages: Vec<Summary>) {
         if !messages.is_empty() {
             self.store.write_to(self.place, Write::Messages(self.place, messages));
         }

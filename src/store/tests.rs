@@ -1,13 +1,12 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::mail::envelope::Texts;
+use crate::mail::envelope::{Head, Texts};
 use crate::mail::flag::Flags;
 use crate::mail::mime;
 use crate::mail::range::{BLOCK, blocks};
@@ -53,11 +52,10 @@ fn uid(n: u32) -> Uid {
     Uid::new(n).unwrap()
 }
 
-fn summary(n: u32, flags: &str) -> Arc<Summary> {
+fn summary(n: u32, flags: &str) -> Summary {
     let flags = Flags::from_wire(flags.split(' ').map(str::as_bytes));
-    let mut summary = Summary::new(uid(n), 5, u64::from(n), flags, 7, &Default::default());
-    summary.texts = Texts { subject: &format!("subject {n}"), ..Texts::default() }.pack();
-    Arc::new(summary)
+    let head = Head::new(uid(n), 5, u64::from(n), flags, 7);
+    Summary::pack(head, &Texts { subject: &format!("subject {n}"), ..Texts::default() })
 }
 
 fn noise(seed: u64, count: u64) -> Bytes {

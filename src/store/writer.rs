@@ -41,7 +41,7 @@ pub enum Write {
     /// All of a mailbox is known up to here: what came before tells it.
     Synced(Place, Synced),
     /// What is kept of these messages, now.
-    Messages(Place, Vec<Arc<Summary>>),
+    Messages(Place, Vec<Summary>),
     /// They are gone.
     Gone(Place, UidSet),
     /// How a message is built; sizes that were known of it are void.
@@ -162,7 +162,7 @@ impl Writer {
         kept.map_err(|error| self.wrong(error))
     }
 
-    fn put_messages(&self, place: Place, messages: &[Arc<Summary>]) -> rusqlite::Result<()> {
+    fn put_messages(&self, place: Place, messages: &[Summary]) -> rusqlite::Result<()> {
         let mut statement =
             self.connection.prepare_cached("INSERT OR REPLACE INTO message(place, uid, data) VALUES(?, ?, ?)")?;
         for summary in messages {

@@ -182,7 +182,7 @@ fn present<const N: usize>(attributes: [(&'static str, Option<String>); N]) -> A
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::envelope::{Envelope, Texts};
+    use crate::mail::envelope::{Head, Texts};
     use crate::mail::flag::Flags;
     use crate::mail::part::{Body, Encoding};
 
@@ -227,18 +227,16 @@ mod tests {
 
     #[test]
     fn a_message_has_what_is_known_of_it_and_no_escapes() {
-        let message = Summary {
-            texts: Texts {
-                subject: "a\nb\x1b",
-                from_name: "Bob",
-                from_address: "bob@example.org",
-                message_id: "<1@example.org>",
-                email_id: "M1",
-                ..Texts::default()
-            }
-            .pack(),
-            ..Summary::new(uid(), 0, 99, Flags::from_wire([&b"\\Seen"[..]]), 5, &Envelope::default())
+        let texts = Texts {
+            subject: "a\nb\x1b",
+            from_name: "Bob",
+            from_address: "bob@example.org",
+            message_id: "<1@example.org>",
+            email_id: "M1",
+            ..Texts::default()
         };
+        let flags = Flags::from_wire([&b"\\Seen"[..]]);
+        let message = Summary::pack(Head::new(uid(), 0, 99, flags, 5), &texts);
         assert_eq!(
             show(&message_attributes(&message, &ORIGIN)),
             [

@@ -5,7 +5,6 @@
 //! last dot.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::message_name::Names;
 use super::node::MailboxId;
@@ -32,7 +31,7 @@ struct InMailbox {
     /// The place of its first message among all.
     start: usize,
     /// Ascending by UID.
-    messages: Vec<Arc<Summary>>,
+    messages: Vec<Summary>,
 }
 
 /// One of them.
@@ -43,12 +42,12 @@ pub struct FoundMessage<'a> {
     /// Where that is, below the directory that was searched: components joined by `/`.
     pub path: &'a str,
     /// What is known of it.
-    pub summary: &'a Arc<Summary>,
+    pub summary: &'a Summary,
 }
 
 impl Found {
     /// Messages of these mailboxes, in this order: id, path, and messages ascending by UID.
-    pub fn new(mailboxes: impl IntoIterator<Item = (MailboxId, String, Vec<Arc<Summary>>)>) -> Self {
+    pub fn new(mailboxes: impl IntoIterator<Item = (MailboxId, String, Vec<Summary>)>) -> Self {
         let mut found = Self::default();
         let mut labels = HashSet::new();
         for (id, path, messages) in mailboxes {
@@ -111,7 +110,7 @@ impl Found {
     }
 }
 
-fn find<'a>(messages: &'a [Arc<Summary>], like: &Summary) -> Option<&'a Summary> {
+fn find<'a>(messages: &'a [Summary], like: &Summary) -> Option<&'a Summary> {
     let at = messages.binary_search_by_key(&like.uid, |message| message.uid).ok()?;
     Some(&messages[at])
 }
@@ -161,9 +160,9 @@ mod tests {
     use crate::mail::flag::Flags;
     use crate::mail::uid::Uid;
 
-    fn message(uid: u32, subject: &str) -> Arc<Summary> {
+    fn message(uid: u32, subject: &str) -> Summary {
         let envelope = Envelope { subject: Some(subject.into()), ..Envelope::default() };
-        Arc::new(Summary::new(Uid::new(uid).unwrap(), 0, 1, Flags::default(), 0, &envelope))
+        Summary::new(Uid::new(uid).unwrap(), 0, 1, Flags::default(), 0, &envelope)
     }
 
     #[test]

@@ -92,15 +92,13 @@ fn has_date(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::envelope::{Envelope, Texts};
+    use crate::mail::envelope::{Head, Texts};
     use crate::mail::flag::Flags;
     use proptest::prelude::*;
 
     fn message(name: &str, address: &str, subject: &str) -> Summary {
-        Summary {
-            texts: Texts { subject, from_name: name, from_address: address, ..Texts::default() }.pack(),
-            ..Summary::new(Uid::new(1742).unwrap(), 1_795_251_959, 0, Flags::default(), 0, &Envelope::default())
-        }
+        let texts = Texts { subject, from_name: name, from_address: address, ..Texts::default() };
+        Summary::pack(Head::new(Uid::new(1742).unwrap(), 1_795_251_959, 0, Flags::default(), 0), &texts)
     }
 
     #[test]
@@ -177,7 +175,8 @@ mod tests {
             uid in 1u32.., date in any::<i64>(),
         ) {
             for subject in [subject, raw] {
-                let message = Summary { uid: Uid::new(uid).unwrap(), internal_date: date, ..message(&from, &address, &subject) };
+                let message = message(&from, &address, &subject);
+                let message = message.with(|head| (head.uid, head.internal_date) = (Uid::new(uid).unwrap(), date));
                 for names in [Names::Full, Names::Uid] {
                     let name = names.format(&message);
                     prop_assert!(name.len() <= MAX_NAME);

@@ -191,7 +191,7 @@ pub fn is_litter(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::envelope::{Envelope, Texts};
+    use crate::mail::envelope::{Head, Texts};
     use crate::mail::flag::Flags;
     use crate::mail::uid::Uid;
 
@@ -218,23 +218,14 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_a_message_whatever_is_in_the_fields() {
-        let message = Summary {
-            texts: Texts {
-                subject: "a\tb\r\nc\x1b[2J",
-                from_name: "Bob",
-                from_address: "bob@example.org",
-                ..Texts::default()
-            }
-            .pack(),
-            ..Summary::new(
-                Uid::new(7).unwrap(),
-                0,
-                5_000_000_000,
-                Flags::from_wire([&b"\\Seen"[..], b"$Forwarded"]),
-                0,
-                &Envelope::default(),
-            )
+        let texts = Texts {
+            subject: "a\tb\r\nc\x1b[2J",
+            from_name: "Bob",
+            from_address: "bob@example.org",
+            ..Texts::default()
         };
+        let flags = Flags::from_wire([&b"\\Seen"[..], b"$Forwarded"]);
+        let message = Summary::pack(Head::new(Uid::new(7).unwrap(), 0, 5_000_000_000, flags, 0), &texts);
         assert_eq!(
             format_table([("n.7", &message)]),
             "uid\tdate\tfrom\tsubject\tflags\tsize\tname\n\

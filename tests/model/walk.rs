@@ -50,6 +50,7 @@ pub fn options() -> account::Options {
         root_mailbox: None,
         poll_interval: Duration::ZERO,
         memory: 64 * 1024 * 1024,
+        trim: || {},
         deletion: account::Deletion::default(),
         read_only: false,
         write_behind: false,

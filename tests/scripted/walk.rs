@@ -68,6 +68,7 @@ impl Mounted {
             root_mailbox: None,
             poll_interval: Duration::ZERO,
             memory: 32 << 20,
+            trim: || {},
             deletion: account::Deletion::default(),
             read_only: false,
             write_behind: false,

@@ -1,8 +1,6 @@
 //! What a search needs of the messages of a mailbox: the UIDs that the server finds, what is kept of each, and whether
 //! an earlier answer still holds.
 
-use std::sync::Arc;
-
 use super::rows::opened_by_select;
 use super::{Index, MESSAGES_MAX, ROW_MAX};
 use crate::error::{Error, Result};
@@ -71,7 +69,7 @@ impl Index {
     }
 
     /// Those of these messages that are known and shown, ascending by UID.
-    pub fn shown(&self, uids: &UidSet) -> Vec<Arc<Summary>> {
+    pub fn shown(&self, uids: &UidSet) -> Vec<Summary> {
         let known = self.lock();
         let messages = uids.iter().filter_map(|uid| known.mailbox.get(uid));
         messages.filter_map(|message| known.show(message, self.changes.hide_deleted)).collect()

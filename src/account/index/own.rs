@@ -1,7 +1,6 @@
 //! What our own changes do to what is known of a mailbox: what is queued shows at once, what was done is taken in.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::rows::without_gone;
@@ -34,14 +33,14 @@ pub struct Pending {
 
 impl Known {
     /// The message with the flags that it will have.
-    pub(super) fn with_pending(&self, message: &Arc<Summary>) -> Arc<Summary> {
-        let Some(pending) = self.pending.get(&message.uid) else { return Arc::clone(message) };
+    pub(super) fn with_pending(&self, message: &Summary) -> Summary {
+        let Some(pending) = self.pending.get(&message.uid) else { return message.clone() };
         let flags = message.flags.with(&pending.set).without(&pending.clear);
-        if flags == message.flags { Arc::clone(message) } else { Arc::new(Summary { flags, ..(**message).clone() }) }
+        if flags == message.flags { message.clone() } else { message.with(|head| head.flags = flags) }
     }
 
     /// The message as it is shown; `None` when it is not.
-    pub(super) fn show(&self, message: &Arc<Summary>, hide_deleted: bool) -> Option<Arc<Summary>> {
+    pub(super) fn show(&self, message: &Summary, hide_deleted: bool) -> Option<Summary> {
         if self.pending.get(&message.uid).is_some_and(|pending| pending.leaves) {
             return None;
         }
@@ -53,7 +52,7 @@ impl Known {
     pub(super) fn hidden(&self, change: Change) -> Change {
         match change {
             Change::Flags(uid) => match self.mailbox.get(uid) {
-                Some(message) if message.flags.contains("\\Deleted") => Change::Gone(Arc::clone(message)),
+                Some(message) if message.flags.contains("\\Deleted") => Change::Gone(message.clone()),
                 // It may have been hidden until now.
                 _ => Change::Arrived(uid),
             },
@@ -93,7 +92,7 @@ impl Index {
         (pending.changes, pending.leaves) = (pending.changes + 1, true);
         known.changed = SystemTime::now();
         if let Some(message) = known.mailbox.get(uid) {
-            self.changes.tell(self.id, Change::Gone(Arc::clone(message)));
+            self.changes.tell(self.id, Change::Gone(message.clone()));
         }
     }
 
@@ -239,12 +238,12 @@ impl Index {
     }
 
     /// A message as the server told it last, without what is queued for it.
-    pub fn told(&self, uid: Uid) -> Option<Arc<Summary>> {
+    pub fn told(&self, uid: Uid) -> Option<Summary> {
         self.lock().mailbox.get(uid).cloned()
     }
 
     /// The same, also of one that has just gone from here.
-    pub fn told_lately(&self, uid: Uid) -> Option<Arc<Summary>> {
+    pub fn told_lately(&self, uid: Uid) -> Option<Summary> {
         let known = self.lock();
         known.mailbox.get(uid).or_else(|| known.gone.iter().find(|message| message.uid == uid)).cloned()
     }
@@ -299,7 +298,7 @@ impl Index {
             known.news += 1;
             messages.iter().for_each(|message| known.brought.insert(message.uid));
         }
-        self.apply(messages.into_iter().map(Box::new).map(Event::Brought));
+        self.apply(messages.into_iter().map(Event::Brought));
     }
 }
 

@@ -29,7 +29,7 @@ pub fn summarize(row: FetchRow) -> Option<Summary> {
         }
         return None;
     };
-    let mut summary = Summary::new(
+    let summary = Summary::new(
         uid,
         row.internal_date.unwrap_or(0),
         size,
@@ -37,12 +37,13 @@ pub fn summarize(row: FetchRow) -> Option<Summary> {
         row.modseq.unwrap_or(0),
         &row.envelope.unwrap_or_default(),
     );
-    if row.email_id.is_some() || row.thread_id.is_some() {
-        let [email_id, thread_id] = [row.email_id, row.thread_id].map(Option::unwrap_or_default);
-        let (email_id, thread_id) = (String::from_utf8_lossy(&email_id), String::from_utf8_lossy(&thread_id));
-        summary.texts = Texts { email_id: &email_id, thread_id: &thread_id, ..summary.texts() }.pack();
+    if row.email_id.is_none() && row.thread_id.is_none() {
+        return Some(summary);
     }
-    Some(summary)
+    let [email_id, thread_id] = [row.email_id, row.thread_id].map(Option::unwrap_or_default);
+    let (email_id, thread_id) = (String::from_utf8_lossy(&email_id), String::from_utf8_lossy(&thread_id));
+    let texts = Texts { email_id: &email_id, thread_id: &thread_id, ..summary.texts() };
+    Some(Summary::pack(summary.head().clone(), &texts))
 }
 
 /// Does a row lack something of what is asked of each message?
@@ -60,7 +61,7 @@ pub fn without_gone(rows: Vec<Data>, code: Option<&Code>) -> Vec<Data> {
 /// The message of a row, as an event: see [`summarize`]. A row without flags says nothing of those that are known.
 pub fn message_event(row: FetchRow) -> Option<(Uid, Event)> {
     let tells_flags = row.flags.is_some();
-    let summary = Box::new(summarize(row)?);
+    let summary = summarize(row)?;
     Some((summary.uid, if tells_flags { Event::Message(summary) } else { Event::Brought(summary) }))
 }
 

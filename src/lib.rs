@@ -35,6 +35,9 @@
 //!   want next (`mail::walk::Walks`) are pure; thin code carries it out.
 //! * *One path for changes.* Whatever is heard of a mailbox is an `Event` into `mail::mailbox::Mailbox::apply`, and
 //!   comes out as `Change`s: new mtimes, and invalidations to the kernel.
+//! * *Listings.* Directories are not opened: the kernel does without OPENDIR, and keeps what it listed by itself. That of
+//!   a message never changes, so looking through a mailbox again asks nobody; that of a mailbox is taken from it at its end
+//!   (`fuse::adapter`), so that its beginning is always asked for, which is when the server is (`fs::readdir`).
 //! * *In step.* One connection watches while nobody needs it: IDLE in the mailbox that is listed most, NOTIFY for the
 //!   others (`imap::machine`). News makes a mailbox doubtful, and one that was listed lately is looked into by itself
 //!   (`account::watch`): by SELECT with the MODSEQ that is known (QRESYNC), else CHANGEDSINCE and a list of UIDs, else by
@@ -69,7 +72,7 @@
 //! | what searches found, and what is kept of structures for them | `account::search` | 8 MiB, 16 MiB |
 //! | numbers of searches, and the messages of the newest | `fs::search` | 4096, 64 |
 //! | who walks a mailbox, and what is ahead of him | `mail::walk`, in the mailbox's index | 12 walkers a mailbox, about 8 MiB ahead of each |
-//! | open files and directories | `fs`, by handle | the kernel's |
+//! | open files | `fs`, by handle | the kernel's |
 //! | names and inode numbers that were given in this mount (a moved message's old ones) | `fs::alias` | one a move, while the mount lives |
 //! | parts that were removed, or are still to be created, in a message | `fs::remove`, `fs::copying` | 5 s, 60 s after the last |
 //! | inode numbers | nobody: `tree::node` computes them; only searches and files that exist here alone are counted | |
@@ -106,7 +109,7 @@
 //!   twice is as good as once; otherwise a lost connection is `Error::Uncertain`. No bare EXPUNGE and no CLOSE exist.
 //! * Invariant: a name depends on nothing that can change, and a message is found from the UID in its name alone.
 //! * Deliberately absent: MULTISEARCH (no server in wide use has it), SEARCH=FUZZY (a search means the same everywhere),
-//!   a table of inodes, lookup counts, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
+//!   a table of inodes, lookup counts, handles of directories, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
 //!   BINARY (its sizes are wrong on servers in wide use), changes without a server (they are refused), a cache that two
 //!   mounts share.
 //!

@@ -156,10 +156,11 @@ impl Index {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All messages that are shown, ascending by UID.
-    pub fn messages(&self) -> Vec<Summary> {
+    /// At most `max` messages that are shown, ascending, with UIDs above this one.
+    pub fn messages_after(&self, after: Option<Uid>, max: usize) -> Vec<Summary> {
         let known = self.lock();
-        known.mailbox.messages().filter_map(|m| known.show(m, self.changes.hide_deleted)).collect()
+        let messages = known.mailbox.after(after);
+        messages.filter_map(|m| known.show(m, self.changes.hide_deleted)).take(max).collect()
     }
 
     /// A message that is known already, shown or not.

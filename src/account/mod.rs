@@ -106,6 +106,10 @@ const LIST_MAX: u64 = 64 * 1024 * 1024;
 /// How long after a listing what it did not tell is taken for absent by who only wants to know that a name is free.
 const LISTED: Duration = Duration::from_secs(60);
 
+/// How long a mailbox that was replaced by another is listed as that one: who opened it by its name may not have come to
+/// read it. Who holds it longer is told that it is stale.
+const REPLACED: Duration = Duration::from_secs(5);
+
 /// A listing that brought so many messages has left behind as much memory as it needs.
 const LARGE: usize = 10_000;
 
@@ -117,6 +121,8 @@ const EVENTS: usize = 4096;
 pub enum Changed {
     /// In a mailbox.
     Message(MailboxId, Change),
+    /// What is in a directory of a message turned out to be something else than was told.
+    Parts(MailboxId, Uid, EntryId),
     /// The size of an entry of a message turned out to be another one than was told.
     Size(MailboxId, Uid, EntryId),
     /// A mailbox came, went, or is another one under the same name.
@@ -162,6 +168,8 @@ struct Table {
     /// As they were kept last.
     kept: Kept,
     root: Option<MailboxId>,
+    /// What took the place of mailboxes that turned out to be others, and when that was seen.
+    replaced: HashMap<MailboxId, (MailboxId, Instant)>,
     /// When mailboxes came to a directory or went, as far as we saw.
     moved: HashMap<Option<MailboxId>, SystemTime>,
 }
@@ -349,8 +357,8 @@ impl Account {
         mailbox.index.clone().ok_or(Error::NotFound)
     }
 
-    /// All messages of a mailbox, ascending by UID, as they are now (not older than the poll interval).
-    pub async fn messages(self: &Arc<Self>, id: MailboxId) -> Result<Vec<Summary>> {
+    /// Brings a mailbox up to date for who lists it: what is known then is not older than the poll interval.
+    pub async fn begin_listing(self: &Arc<Self>, id: MailboxId) -> Result<()> {
         self.settle_arrivals(id).await;
         let index = self.index(id)?;
         if !index.is_fresh(self.options.poll_interval) {
@@ -358,7 +366,23 @@ impl Account {
             self.used(&index);
         }
         index.list(self.arrivals.now());
-        Ok(index.messages())
+        Ok(())
+    }
+
+    /// What took the place of a mailbox a moment ago, under the same name: who was about to list the one lists the other.
+    pub fn successor(&self, id: MailboxId) -> Option<MailboxId> {
+        self.table().replaced.get(&id).filter(|(_, at)| at.elapsed() < REPLACED).map(|(new, _)| *new)
+    }
+
+    /// All messages of a mailbox, ascending by UID, as they are now.
+    pub async fn messages(self: &Arc<Self>, id: MailboxId) -> Result<Vec<Summary>> {
+        self.begin_listing(id).await?;
+        Ok(self.messages_after(id, None, usize::MAX))
+    }
+
+    /// At most `max` messages of a mailbox that are known and shown, ascending, with UIDs above this one.
+    pub fn messages_after(&self, id: MailboxId, after: Option<Uid>, max: usize) -> Vec<Summary> {
+        self.index(id).map_or_else(|_| Vec::new(), |index| index.messages_after(after, max))
     }
 
     /// Asks what changed in a mailbox.
@@ -396,11 +420,6 @@ impl Account {
         self.index(id).is_ok_and(|index| index.is_shown(uid))
     }
 
-    /// Is the message among those that are known and shown?
-    pub fn is_here(&self, id: MailboxId, uid: Uid) -> bool {
-        self.index(id).is_ok_and(|index| index.is_here(uid))
-    }
-
     /// After a question about a mailbox: when it turned out to be another one under the same name, it gets another
     /// id, and who holds the old one is told so.
     fn settle<T>(&self, index: &Index, outcome: Result<T>) -> Result<T> {
@@ -409,8 +428,12 @@ impl Account {
             if let Some(validity) = index.successor() {
                 let mut table = self.table();
                 let renumbered = table.mailboxes.renumber(index.id, validity, &self.message_changes);
-                if let Some((new, _)) = renumbered.as_ref().filter(|_| table.root == Some(index.id)) {
-                    table.root = Some(*new);
+                if let Some((new, _)) = &renumbered {
+                    table.replaced.retain(|_, (_, at)| at.elapsed() < REPLACED);
+                    table.replaced.insert(index.id, (*new, Instant::now()));
+                    if table.root == Some(index.id) {
+                        table.root = Some(*new);
+                    }
                 }
                 drop(table);
                 self.tell_moved(renumbered.map(|(_, moved)| moved));

@@ -35,6 +35,7 @@ use crate::tree::message_name::Names;
 use crate::tree::node::{Ino, MailboxId, Node};
 
 pub use self::read::Closer;
+pub use self::readdir::Listing;
 pub use self::rename::Replace;
 pub use self::spool::leftovers;
 pub use self::write::NewAttr;
@@ -80,13 +81,13 @@ pub struct Entry {
 pub struct DirEntry {
     /// The name: one component.
     pub name: String,
-    /// The offset to go on from after this entry.
+    /// The offset to go on from after this entry; see [`crate::tree::offset::Offset`].
     pub next: u64,
     /// The node.
     pub entry: Entry,
 }
 
-/// A handle of an open file or directory.
+/// A handle of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(pub u64);
 
@@ -147,7 +148,6 @@ pub struct Fs {
     account: Arc<Account>,
     options: Options,
     files: Mutex<HashMap<Handle, Arc<read::OpenFile>>>,
-    directories: Mutex<HashMap<Handle, Arc<readdir::OpenDirectory>>>,
     next_handle: AtomicU64,
     invalidate: mpsc::UnboundedSender<Invalidation>,
     invalidations: Mutex<Option<mpsc::UnboundedReceiver<Invalidation>>>,
@@ -169,7 +169,6 @@ impl Fs {
             account,
             options,
             files: Mutex::default(),
-            directories: Mutex::default(),
             next_handle: AtomicU64::new(1),
             invalidate,
             invalidations: Mutex::new(Some(invalidations)),

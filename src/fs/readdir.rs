@@ -1,76 +1,95 @@
-//! opendir and readdir: a handle holds the directory as it was when it was opened; entries cost no exchange.
+//! readdir: a directory as it is now.
+//!
+//! 1. Nothing is opened. The kernel does without OPENDIR (FUSE_NO_OPENDIR_SUPPORT) and keeps listings by itself: one
+//!    that never changes costs no request when it is read again.
+//! 2. So the beginning of a listing is what opening was: a mailbox is brought up to date with the server, a search is
+//!    asked anew. All that follows is from memory.
+//! 3. An [`Offset`] names the last entry. A handle has no state, and no listing has to be held for one.
 
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
-
-use super::{DirEntry, Entry, Fs, Handle};
-use crate::account::Message;
+use super::{DirEntry, Entry, Fs};
 use crate::error::{Error, Result};
-use crate::mail::envelope::Summary;
 use crate::tree::found::Found;
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node, SearchView};
+use crate::tree::offset::Offset;
 use crate::tree::views::{MAILBOX_VIEWS, format_eml_name};
 
-/// A directory as it was when it was opened.
-#[derive(Debug)]
-pub struct OpenDirectory {
-    node: Node,
-    parent: Node,
-    content: Content,
-    /// What has a name in this mount only.
-    locals: Vec<(String, Node)>,
-    /// See [`Fs::stays`].
-    stays: bool,
+/// A part of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// Some entries; none at the end.
+    pub entries: Vec<DirEntry>,
+    /// The directory lists the same for ever: a message that is as the server told, with nothing of ours in it.
+    pub stays: bool,
 }
 
-#[derive(Debug)]
-enum Content {
-    /// Views and mailboxes, then messages, in the order of their UIDs.
-    Mailbox { names: Vec<(String, Node)>, mailbox: Option<MailboxId>, messages: Vec<Summary> },
-    /// The messages as files.
-    Eml { mailbox: MailboxId, messages: Vec<Summary> },
-    /// What is in a message, or in a message that is attached to it.
-    Message { message: Arc<Message>, entries: Vec<EntryId> },
-    /// `.imapfs/`
-    Control,
-    /// What a search found: message directories, or files.
-    Found { found: Arc<Found>, entry: EntryId },
-    /// `.search/`: saved searches.
-    Searches(Vec<(String, Node)>),
+/// What is to be listed, and what is so far.
+struct Lister {
+    from: Offset,
+    max: usize,
+    entries: Vec<DirEntry>,
 }
 
-impl Content {
-    fn len(&self) -> usize {
-        match self {
-            Content::Mailbox { names, messages, .. } => names.len() + messages.len(),
-            Content::Eml { messages, .. } => messages.len(),
-            Content::Message { entries, .. } => entries.len(),
-            Content::Control => AccountView::CONTROL.len(),
-            Content::Found { found, .. } => found.len(),
-            Content::Searches(names) => names.len(),
-        }
+impl Lister {
+    /// Is the entry of this place to be listed?
+    fn wants(&self, at: Offset) -> bool {
+        at > self.from && self.room() > 0
+    }
+
+    /// How many more may be.
+    fn room(&self) -> usize {
+        self.max.saturating_sub(self.entries.len())
+    }
+
+    fn push(&mut self, at: Offset, name: String, entry: Entry) {
+        self.entries.push(DirEntry { name, next: at.pack(), entry });
     }
 }
 
 impl Fs {
-    /// Opens a directory: a mailbox is brought up to date with the server.
-    pub async fn opendir(&self, ino: Ino) -> Result<Handle> {
+    /// At most `max` entries behind `offset` (0 is the start); none at the end. `.` and `..` are among them. From the start
+    /// on, a mailbox is brought up to date with the server.
+    pub async fn readdir(&self, ino: Ino, offset: u64, max: usize) -> Result<Listing> {
+        // Behind what is no offset of ours nothing comes.
+        let Some(from) = Offset::unpack(offset) else { return Ok(Listing { entries: Vec::new(), stays: false }) };
         let node = self.node(ino)?;
-        let opened = self.open_directory(node).await;
-        match (opened, self.node(ino)?) {
-            // It arrived elsewhere while it was looked for.
-            (Err(Error::Stale | Error::NotFound), now) if now != node => self.open_directory(now).await,
+        let listed = self.list(node, Lister { from, max, entries: Vec::new() }).await;
+        match (listed, self.moved_to(node, self.node(ino)?)) {
+            (Err(Error::Stale | Error::NotFound), now) if now != node => {
+                self.list(now, Lister { from, max, entries: Vec::new() }).await
+            }
             (outcome, _) => outcome,
         }
     }
 
-    async fn open_directory(&self, node: Node) -> Result<Handle> {
+    /// Where a directory is that is not where it was: a message that arrived elsewhere, as `now`, while it was looked for; a
+    /// mailbox that turned out to be another one. The kernel, which opened it without a word, cannot look again.
+    fn moved_to(&self, node: Node, now: Node) -> Node {
+        let successor = |id| self.account.successor(id);
+        match now {
+            Node::Mailbox(id) if now == node => successor(id).map_or(now, Node::Mailbox),
+            Node::MailboxView(id, view) if now == node => successor(id).map_or(now, |id| Node::MailboxView(id, view)),
+            _ => now,
+        }
+    }
+
+    async fn list(&self, node: Node, mut list: Lister) -> Result<Listing> {
+        let begins = list.from == Offset::Start;
         let mut stays = false;
-        let (parent, content) = match node {
-            Node::Root | Node::Mailbox(_) => self.open_mailbox(node).await?,
+        let parent = match node {
+            Node::Root | Node::Mailbox(_) => {
+                if begins {
+                    self.bring_up(node).await?;
+                }
+                match self.mailbox_of(node).flatten() {
+                    Some(id) if node != Node::Root => self.mailbox_node(self.account.mailbox(id)?.parent),
+                    _ => Node::Root,
+                }
+            }
             Node::MailboxView(id, MailboxView::Eml) => {
-                let messages = self.account.messages(id).await?;
-                (self.mailbox_node(Some(id)), Content::Eml { mailbox: id, messages })
+                if begins {
+                    self.account.begin_listing(id).await?;
+                }
+                self.mailbox_node(Some(id))
             }
             Node::Entry(id, uid, entry) => {
                 let message = self.account.message(id, uid).await?;
@@ -78,168 +97,178 @@ impl Fs {
                 if !info.content.is_directory() {
                     return Err(Error::NotDirectory);
                 }
-                let parent = match entry {
-                    EntryId::DIRECTORY => self.mailbox_node(Some(id)),
-                    _ => Node::Entry(id, uid, info.parent),
-                };
-                let mut listed = message.entries.children(entry);
-                listed.retain(|e| e.listed || self.options.show_views);
-                let here = listed.iter().filter(|e| {
-                    self.locals.parked(node.pack(), &e.name).is_none() && !self.is_out_of_sight((id, uid), e.id)
-                });
-                let entries: Vec<_> = here.map(|e| e.id).collect();
-                stays = message.is_as_told() && entries.len() == listed.len();
-                (parent, Content::Message { message, entries })
+                if entry == EntryId::DIRECTORY {
+                    self.mailbox_node(Some(id))
+                } else {
+                    Node::Entry(id, uid, info.parent)
+                }
             }
-            Node::AccountView(AccountView::Control) => (Node::Root, Content::Control),
-            Node::AccountView(AccountView::Search) => (Node::Root, Content::Searches(self.saved_searches(None))),
-            Node::MailboxView(id, MailboxView::Search) => {
-                (self.mailbox_node(Some(id)), Content::Searches(self.saved_searches(Some(id))))
-            }
-            Node::Search(number, SearchView::Messages) => {
-                let parent = self.search_parent(&*self.search(number)?);
-                (parent, Content::Found { found: self.find(number).await?, entry: EntryId::DIRECTORY })
-            }
-            Node::Search(number, SearchView::Eml) => {
-                let parent = Node::Search(number, SearchView::Messages);
-                (parent, Content::Found { found: self.find(number).await?, entry: EntryId::RAW })
-            }
+            Node::AccountView(AccountView::Control | AccountView::Search) => Node::Root,
+            Node::MailboxView(id, MailboxView::Search) => self.mailbox_node(Some(id)),
+            Node::Search(number, SearchView::Messages) => self.search_parent(&*self.search(number)?),
+            Node::Search(number, SearchView::Eml) => Node::Search(number, SearchView::Messages),
             _ => return Err(Error::NotDirectory),
         };
-        let handle = self.new_handle();
-        let locals = self.locals.names_in(node.pack());
-        let stays = stays && locals.is_empty();
-        let directory = Arc::new(OpenDirectory { node, parent, content, locals, stays });
-        self.directories.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, directory);
-        Ok(handle)
+        for (at, name, node) in [(Offset::Itself, ".", node), (Offset::Parent, "..", parent)] {
+            if list.wants(at) {
+                let entry = self.current_entry(node).await?;
+                list.push(at, name.to_owned(), entry);
+            }
+        }
+        match node {
+            Node::Root | Node::Mailbox(_) => self.list_mailbox(node, &mut list).await?,
+            Node::MailboxView(id, MailboxView::Eml) => self.list_messages(id, EntryId::RAW, &mut list),
+            Node::Entry(..) => stays = self.list_message(node, &mut list).await?,
+            Node::AccountView(AccountView::Control) => {
+                let views = AccountView::CONTROL.map(|view| (view.name().to_owned(), Node::AccountView(view)));
+                self.list_fixed(views, &mut list).await?;
+            }
+            Node::AccountView(_) => self.list_fixed(self.saved_searches(None), &mut list).await?,
+            Node::MailboxView(id, _) => self.list_fixed(self.saved_searches(Some(id)), &mut list).await?,
+            Node::Search(number, view) => {
+                let found = if begins { self.find(number).await? } else { self.found(number).await? };
+                let entry = if view == SearchView::Eml { EntryId::RAW } else { EntryId::DIRECTORY };
+                self.list_found(&found, entry, &mut list);
+            }
+            Node::Local(_) => return Err(Error::NotDirectory),
+        }
+        let mut locals = self.locals.names_in(node.pack());
+        stays &= locals.is_empty();
+        locals.sort_by_key(|(_, node)| Offset::local(node.pack()));
+        for (name, node) in locals {
+            let at = Offset::local(node.pack());
+            if list.wants(at) {
+                self.push_node(at, name, self.aliases.resolve(node), &mut list).await?;
+            }
+        }
+        Ok(Listing { entries: list.entries, stays })
     }
 
-    /// Is this listing the same as in each other handle of this directory that says so? Of a message that is as the server
-    /// told, with nothing of ours in it: that never changes.
-    pub fn stays(&self, handle: Handle) -> bool {
-        let directories = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
-        directories.get(&handle).is_some_and(|directory| directory.stays)
-    }
-
-    async fn open_mailbox(&self, node: Node) -> Result<(Node, Content)> {
-        let mailbox = self.mailbox_of(node).flatten();
-        let holder = || mailbox.filter(|id| self.account.has_messages(*id).unwrap_or(true));
+    /// Asks for the mailboxes and messages of a directory.
+    async fn bring_up(&self, node: Node) -> Result<()> {
+        let holder = || self.holder(node);
         let early = async {
             match holder() {
-                Some(id) => self.account.messages(id).await.ok(),
+                Some(id) => Some(self.account.begin_listing(id).await),
                 None => None,
             }
         };
         // Mailboxes and messages are asked for at once: one round trip less. What the list told counts.
         let (listed, early) = tokio::join!(self.account.refresh_mailboxes(), early);
         listed?;
-        let messages = match (holder(), early) {
-            (None, _) => Vec::new(),
-            (Some(_), Some(messages)) => messages,
-            (Some(id), None) => match self.account.messages(id).await {
+        match (holder(), early) {
+            (None, _) | (_, Some(Ok(()))) => Ok(()),
+            (Some(id), _) => match self.account.begin_listing(id).await {
                 // A mailbox that may be seen but not read is a way to those below it.
-                Err(Error::Denied(_)) if !self.account.children(mailbox).is_empty() => Vec::new(),
-                messages => messages?,
+                Err(Error::Denied(_)) if !self.account.children(Some(id)).is_empty() => Ok(()),
+                outcome => outcome,
             },
-        };
-        let parent = match mailbox {
-            Some(id) if node != Node::Root => self.mailbox_node(self.account.mailbox(id)?.parent),
-            _ => Node::Root,
-        };
-        let mut names = Vec::new();
-        if let Some(id) = holder().filter(|_| self.options.show_views) {
-            names.extend(MAILBOX_VIEWS.map(|view| (view.name().to_owned(), Node::MailboxView(id, view))));
         }
-        if node == Node::Root && self.options.show_views {
-            // The root of a mount of one mailbox has one `.search`, that of the whole mount.
-            names.retain(|(name, _)| name != AccountView::Search.name());
-            let views = [AccountView::Control, AccountView::Search];
-            names.extend(views.map(|view| (view.name().to_owned(), Node::AccountView(view))));
-        }
-        names.extend(self.account.children(mailbox).into_iter().map(|(name, id)| (name, Node::Mailbox(id))));
-        Ok((parent, Content::Mailbox { names, mailbox, messages }))
     }
 
-    /// At most `max` entries from `offset` on (0 is the start); empty at the end. `.` and `..` are among them. An entry
-    /// that was expunged since stays in the listing of this handle, and says so when it is looked at.
-    pub async fn readdir(&self, handle: Handle, offset: u64, max: usize) -> Result<Vec<DirEntry>> {
-        let directory = self.directories.lock().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned();
-        let directory = directory.ok_or(Error::Stale)?;
-        let mut found = Vec::new();
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let len = directory.content.len() + directory.locals.len();
-        for at in start..len.saturating_add(2).min(start.saturating_add(max)) {
-            let (name, entry) = match at {
-                0 => (".".to_owned(), self.own_entry(directory.node).await?),
-                1 => ("..".to_owned(), self.entry(directory.parent).await?),
-                _ => match self.entry_at(&directory, at - 2).await {
-                    Ok(found) => found,
-                    // A mailbox that went away in between.
-                    Err(Error::Stale | Error::NotFound) => continue,
-                    Err(error) => return Err(error),
-                },
-            };
-            found.push(DirEntry { name, next: at as u64 + 1, entry });
-        }
-        Ok(found)
+    /// The mailbox whose messages a directory shows.
+    fn holder(&self, node: Node) -> Option<MailboxId> {
+        let mailbox = self.mailbox_of(node).flatten();
+        mailbox.filter(|id| self.account.has_messages(*id).unwrap_or(true))
     }
 
-    async fn own_entry(&self, node: Node) -> Result<Entry> {
+    async fn list_mailbox(&self, node: Node, list: &mut Lister) -> Result<()> {
+        let (mailbox, holder) = (self.mailbox_of(node).flatten(), self.holder(node));
+        if self.options.show_views {
+            let mut views = Vec::new();
+            if let Some(id) = holder {
+                views.extend(MAILBOX_VIEWS.map(|view| (view.name().to_owned(), Node::MailboxView(id, view))));
+            }
+            if node == Node::Root {
+                // The root of a mount of one mailbox has one `.search`, that of the whole mount.
+                views.retain(|(name, _)| name != AccountView::Search.name());
+                let of_account = [AccountView::Control, AccountView::Search];
+                views.extend(of_account.map(|view| (view.name().to_owned(), Node::AccountView(view))));
+            }
+            self.list_fixed(views, list).await?;
+        }
+        let mut children = self.account.children(mailbox);
+        children.sort_by_key(|(_, id)| *id);
+        for (name, id) in children {
+            if list.wants(Offset::Mailbox(id)) {
+                self.push_node(Offset::Mailbox(id), name, Node::Mailbox(id), list).await?;
+            }
+        }
+        if let Some(id) = holder {
+            self.list_messages(id, EntryId::DIRECTORY, list);
+        }
+        Ok(())
+    }
+
+    /// The messages of a mailbox, as directories or as files.
+    fn list_messages(&self, id: MailboxId, entry: EntryId, list: &mut Lister) {
+        let after = match list.from {
+            Offset::Message(_, uid) => Some(uid),
+            from if from > Offset::Mailbox(MailboxId(u16::MAX)) => return,
+            _ => None,
+        };
+        for summary in self.account.messages_after(id, after, list.room()) {
+            let name = self.options.names.format(&summary);
+            let name = if entry == EntryId::RAW { format_eml_name(&name) } else { name };
+            list.push(Offset::Message(id, summary.uid), name, self.message_entry(id, &summary, entry));
+        }
+    }
+
+    /// What is in a message, or in a message that is attached to it. Does it stay so?
+    async fn list_message(&self, node: Node, list: &mut Lister) -> Result<bool> {
+        let Node::Entry(id, uid, entry) = node else { return Err(Error::NotDirectory) };
+        let message = self.account.message(id, uid).await?;
+        let mut stays = message.is_as_told();
+        for info in message.entries.children(entry).into_iter().filter(|e| e.listed || self.options.show_views) {
+            let is_away = self.locals.parked(node.pack(), &info.name).is_some();
+            if is_away || self.is_out_of_sight((id, uid), info.id) {
+                stays = false;
+            } else if list.wants(Offset::Part(info.id)) {
+                list.push(Offset::Part(info.id), info.name.to_string(), self.part_entry(&message, info.id)?);
+            }
+        }
+        Ok(stays)
+    }
+
+    fn list_found(&self, found: &Found, entry: EntryId, list: &mut Lister) {
+        let after = match list.from {
+            Offset::Message(id, uid) => Some((id, uid)),
+            from if from > Offset::Mailbox(MailboxId(u16::MAX)) => return,
+            _ => None,
+        };
+        for message in found.after(after).take(list.room()) {
+            let name = found.name(self.options.names, message);
+            let name = if entry == EntryId::RAW { format_eml_name(&name) } else { name };
+            let mut listed = self.message_entry(message.mailbox, message.summary, entry);
+            listed.entry_ttl = self.account.poll_interval();
+            list.push(Offset::Message(message.mailbox, message.summary.uid), name, listed);
+        }
+    }
+
+    async fn list_fixed(&self, names: impl IntoIterator<Item = (String, Node)>, list: &mut Lister) -> Result<()> {
+        for (number, (name, node)) in (0..).zip(names) {
+            if list.wants(Offset::Fixed(number)) {
+                self.push_node(Offset::Fixed(number), name, node, list).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists what a node is; nothing when it went away in between.
+    async fn push_node(&self, at: Offset, name: String, node: Node, list: &mut Lister) -> Result<()> {
+        match self.quick_entry(node).await {
+            Ok(entry) => list.push(at, name, entry),
+            Err(Error::Stale | Error::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn current_entry(&self, node: Node) -> Result<Entry> {
         let here = self.aliases.resolve(node);
         match (self.entry(here).await, self.aliases.resolve(node)) {
             (Err(Error::Stale | Error::NotFound), now) if now != here => self.entry(now).await,
             (outcome, _) => outcome,
-        }
-    }
-
-    async fn entry_at(&self, directory: &OpenDirectory, at: usize) -> Result<(String, Entry)> {
-        if let Some((name, node)) = at.checked_sub(directory.content.len()).and_then(|at| directory.locals.get(at)) {
-            return Ok((name.clone(), self.entry(self.aliases.resolve(*node)).await?));
-        }
-        Ok(match &directory.content {
-            Content::Mailbox { names, mailbox, messages } => match (names.get(at), mailbox) {
-                (Some((name, node)), _) => (name.clone(), self.quick_entry(*node).await?),
-                (None, Some(id)) => {
-                    let summary = messages.get(at - names.len()).ok_or(Error::NotFound)?;
-                    (self.options.names.format(summary), self.listed_message(*id, summary, EntryId::DIRECTORY))
-                }
-                (None, None) => return Err(Error::NotFound),
-            },
-            Content::Eml { mailbox, messages } => {
-                let summary = messages.get(at).ok_or(Error::NotFound)?;
-                let name = format_eml_name(&self.options.names.format(summary));
-                (name, self.listed_message(*mailbox, summary, EntryId::RAW))
-            }
-            Content::Message { message, entries } => {
-                let info = entries.get(at).and_then(|id| message.entries.get(*id)).ok_or(Error::NotFound)?;
-                (info.name.to_string(), self.part_entry(message, info.id)?)
-            }
-            Content::Searches(names) => {
-                let (name, node) = names.get(at).ok_or(Error::NotFound)?;
-                (name.clone(), self.entry(*node).await?)
-            }
-            Content::Found { found, entry } => {
-                let message = found.get(at).ok_or(Error::NotFound)?;
-                let name = found.name(self.options.names, message);
-                let name = if *entry == EntryId::RAW { format_eml_name(&name) } else { name };
-                let mut found = self.message_entry(message.mailbox, message.summary, *entry);
-                found.entry_ttl = self.account.poll_interval();
-                (name, found)
-            }
-            Content::Control => {
-                let view = *AccountView::CONTROL.get(at).ok_or(Error::NotFound)?;
-                (view.name().to_owned(), self.entry(Node::AccountView(view)).await?)
-            }
-        })
-    }
-
-    /// A message of a listing. One that went since it was opened is asked for again by whoever looks at it: the kernel,
-    /// which has been told that it went, would believe the listing for long.
-    fn listed_message(&self, mailbox: MailboxId, summary: &Summary, entry: EntryId) -> Entry {
-        let found = self.message_entry(mailbox, summary, entry);
-        match self.account.is_here(mailbox, summary.uid) {
-            true => found,
-            false => Entry { entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO, ..found },
         }
     }
 
@@ -252,15 +281,10 @@ impl Fs {
                 entry.attr.kind = super::Kind::File;
                 entry.attr.perm = 0o600;
                 entry.attr.size = self.table_estimate(id);
-                entry.attr_ttl = Duration::ZERO;
+                entry.attr_ttl = std::time::Duration::ZERO;
                 Ok(entry)
             }
             _ => self.entry(node).await,
         }
-    }
-
-    /// Closes a directory.
-    pub fn releasedir(&self, handle: Handle) {
-        self.directories.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
     }
 }

@@ -137,6 +137,15 @@ impl Fs {
         Ok(found)
     }
 
+    /// What it found last; what it finds now, when that is not kept.
+    pub(super) async fn found(&self, number: NonZeroU32) -> Result<Arc<Found>> {
+        let kept = self.searches.lock().found.get(&number).cloned();
+        match kept {
+            Some(found) => Ok(found),
+            None => self.find(number).await,
+        }
+    }
+
     /// A name in the directory of a search.
     pub(super) async fn lookup_in_search(&self, number: NonZeroU32, view: SearchView, name: &str) -> Result<Entry> {
         let (plain, entry) = match view {

@@ -28,7 +28,7 @@ pub fn is_root() -> bool {
 
 /// Octets from which memory is taken from the kernel and given back to it one by one.
 #[cfg(target_env = "gnu")]
-const MAPPED: libc::c_int = 1024 * 1024;
+const MAPPED: libc::c_int = 320 * 1024;
 
 /// Has freed memory given back to the kernel. Pieces of messages come and go by the megabyte on all threads; glibc would
 /// soon keep them in the heap of each thread, and twice as much as is in use would stay resident.
@@ -37,7 +37,7 @@ pub fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 8 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 2 << 20);
     }
 }
 

@@ -124,6 +124,12 @@ impl Mailbox {
         self.messages.values()
     }
 
+    /// The messages with UIDs above this one, ascending; all without one.
+    pub fn after(&self, uid: Option<Uid>) -> impl Iterator<Item = &Summary> {
+        let start = uid.map_or(Bound::Unbounded, Bound::Excluded);
+        self.messages.range((start, Bound::Unbounded)).map(|(_, message)| message)
+    }
+
     /// The messages that come behind this one by UID, or before it when going back.
     pub fn beside(&self, uid: Uid, back: bool) -> impl Iterator<Item = &Summary> {
         let (behind, before) =

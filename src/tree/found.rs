@@ -4,12 +4,14 @@
 //! `@` and the mailbox are added to each of them: `1742@Projects-2026`. No name of a message has an `@` behind its
 //! last dot.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use super::message_name::Names;
 use super::node::MailboxId;
 use super::safe;
 use crate::mail::envelope::Summary;
+use crate::mail::uid::Uid;
 
 /// Characters of a mailbox in a name.
 const LABEL: usize = 60;
@@ -83,6 +85,21 @@ impl Found {
     /// All, in order.
     pub fn iter(&self) -> impl Iterator<Item = FoundMessage<'_>> {
         (0..self.len).filter_map(|at| self.get(at))
+    }
+
+    /// Those behind this one, all without one, in an order that does not depend on what else was found.
+    pub fn after(&self, last: Option<(MailboxId, Uid)>) -> impl Iterator<Item = FoundMessage<'_>> {
+        let mut mailboxes: Vec<&InMailbox> = self.mailboxes.iter().collect();
+        mailboxes.sort_by_key(|mailbox| mailbox.id);
+        mailboxes.into_iter().flat_map(move |mailbox| {
+            let start = last.map_or(0, |(id, uid)| match id.cmp(&mailbox.id) {
+                Ordering::Less => 0,
+                Ordering::Equal => mailbox.messages.partition_point(|message| message.uid <= uid),
+                Ordering::Greater => mailbox.messages.len(),
+            });
+            let found = |summary| FoundMessage { mailbox: mailbox.id, path: &mailbox.path, summary };
+            mailbox.messages[start..].iter().map(found)
+        })
     }
 
     /// The name of one of these messages here.

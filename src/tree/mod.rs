@@ -7,6 +7,7 @@ pub mod found;
 pub mod mailbox_names;
 pub mod message_name;
 pub mod node;
+pub mod offset;
 pub mod part_name;
 pub mod safe;
 pub mod scratch;

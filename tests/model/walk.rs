@@ -79,11 +79,10 @@ impl Mounted {
 
     /// All entries of a directory, `.` and `..` left out.
     pub async fn list(&self, directory: Ino) -> Result<Vec<DirEntry>> {
-        let handle = self.fs.opendir(directory).await?;
         let mut all = Vec::new();
         let mut offset = 0;
         let end = loop {
-            match self.fs.readdir(handle, offset, BATCH).await {
+            match self.fs.readdir(directory, offset, BATCH).await.map(|listing| listing.entries) {
                 Ok(batch) if batch.is_empty() => break Ok(()),
                 Ok(batch) => {
                     offset = batch[batch.len() - 1].next;
@@ -92,7 +91,6 @@ impl Mounted {
                 Err(error) => break Err(error),
             }
         };
-        self.fs.releasedir(handle);
         end.map(|()| all.into_iter().filter(|e: &DirEntry| e.name != "." && e.name != "..").collect())
     }
 

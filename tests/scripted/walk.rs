@@ -120,11 +120,10 @@ impl Mounted {
     }
 
     async fn list(&self, ino: Ino) -> Result<Vec<DirEntry>> {
-        let handle = self.fs.opendir(ino).await?;
         let mut all = Vec::new();
         let mut offset = 0;
         let end = loop {
-            match self.fs.readdir(handle, offset, BATCH).await {
+            match self.fs.readdir(ino, offset, BATCH).await.map(|listing| listing.entries) {
                 Ok(batch) if batch.is_empty() => break Ok(()),
                 Ok(batch) => {
                     offset = batch[batch.len() - 1].next;
@@ -133,7 +132,6 @@ impl Mounted {
                 Err(error) => break Err(error),
             }
         };
-        self.fs.releasedir(handle);
         end.map(|()| all.into_iter().filter(|entry| entry.name != "." && entry.name != "..").collect())
     }
 

@@ -79,12 +79,6 @@ impl Index {
         known.mailbox.get(uid).is_none_or(|message| known.show(message, self.changes.hide_deleted).is_some())
     }
 
-    /// Is it known and shown?
-    pub fn is_here(&self, uid: Uid) -> bool {
-        let known = self.lock();
-        known.mailbox.get(uid).is_some_and(|message| known.show(message, self.changes.hide_deleted).is_some())
-    }
-
     /// A message is to go from here: it is shown no more.
     pub fn queue_leave(&self, uid: Uid) {
         let mut known = self.lock();

@@ -48,16 +48,18 @@ pub const BUDGET: u64 = 8 << 20;
 /// What is fetched ahead of one part or message at the most: from there on its own reader is followed.
 pub const MAX_OBJECT: u64 = 4 << 20;
 
-/// What a message counts for of which texts are wanted, small parts as well, and large ones begun, octets at the most.
+/// What a message counts for of which texts are wanted, small parts as well, large ones looked at, and those begun, octets at
+/// the most. Of one with less than the last all may be fetched by who looks.
 const TEXTS_COST: u64 = 16 << 10;
 const SMALL_COST: u64 = 64 << 10;
-const HEADS_COST: u64 = 352 << 10;
+const HEADS_COST: u64 = 176 << 10;
+const BEGINNINGS_COST: u64 = 368 << 10;
 
 /// What was wanted of a message is fetched of so many further ones: not every message has an attachment.
 const LASTS: u32 = 32;
 
 /// Kinds of things that may be wanted: the bits of [`Wants`].
-const KINDS: usize = 10;
+const KINDS: usize = 11;
 
 /// A walker may leave out so many messages: those that the kernel knows.
 const GAP: usize = 4;
@@ -86,8 +88,10 @@ impl Wants {
     pub const TEXTS: Self = Self(2);
     /// The exact sizes of its other parts.
     pub const SIZES: Self = Self(4);
-    /// The octets of its other parts, those of large ones from their beginning on.
+    /// The octets of its other parts, those of large ones at their beginning.
     pub const PARTS: Self = Self(8);
+    /// Large parts further, as who reads much at once reads them.
+    pub const MUCH: Self = Self(1024);
     /// Large parts to their end.
     pub const THROUGH: Self = Self(16);
     /// The message as it is.
@@ -133,7 +137,8 @@ impl Wants {
         if self.intersects(Self::WHOLE | Self::THROUGH) {
             size.min(MAX_OBJECT)
         } else if self.intersects(Self::PARTS) {
-            size.min(HEADS_COST)
+            let is_long = size > BEGINNINGS_COST && !self.intersects(Self::MUCH);
+            if is_long { HEADS_COST } else { size.min(BEGINNINGS_COST) }
         } else if self.intersects(Self::SMALL) {
             size.min(SMALL_COST)
         } else if self.intersects(Self::TEXTS | Self::SIZES) {

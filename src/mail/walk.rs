@@ -42,7 +42,8 @@ const MAX_STRUCTURES: usize = 512;
 /// A program that lists a mailbox and then walks it begins within this time.
 const JUST: Duration = Duration::from_secs(2);
 
-/// Octets of contents that may be ahead of a walker, about: half of what is kept of texts.
+/// Octets of contents that may be ahead of a walker, about, and once something more is wanted one message besides: half of
+/// what is kept of texts.
 pub const BUDGET: u64 = 8 << 20;
 
 /// What is fetched ahead of one part or message at the most: from there on its own reader is followed.
@@ -439,13 +440,16 @@ impl Walks {
             walker.structures = structures;
         }
         if batch > 0 {
-            // Refilled when half of it is used up, so that there are few fetches.
+            // Refilled when half of it is used up, so that there are few fetches; but what was not wanted before comes at
+            // once, and of the next message though the budget was spent on other things.
             let spent: u64 = walker.ahead.iter().map(|a| a.asked.cost(a.size)).sum();
-            let mut room = if spent > BUDGET / 2 { 0 } else { BUDGET - spent };
+            let mut is_next = ready == 0;
+            let mut room = if !is_next && spent > BUDGET / 2 { 0 } else { BUDGET.saturating_sub(spent) };
             let fits = |a: &&mut Ahead| {
-                let cost = contents.cost(a.size);
-                let fits = cost <= room;
-                room = if fits { room - cost } else { 0 };
+                let cost = contents.cost(a.size).saturating_sub(a.asked.cost(a.size));
+                let fits = cost <= room || is_next;
+                room = if fits { room.saturating_sub(cost) } else { 0 };
+                is_next = false;
                 fits
             };
             let some = walker.ahead.iter_mut().take(ready + batch).filter(|a| !a.asked.contains(contents));

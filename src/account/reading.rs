@@ -33,14 +33,14 @@ const TAIL: u64 = 512;
 /// Texts of a message up to this size, encoded, are fetched together with its header.
 const SMALL_TEXT: u64 = 256 * 1024;
 
-/// Octets of a part that are read by who only looks at its beginning, encoded: the kernel reads so much for him; and all
-/// of one that its guess reaches the end of, which is not held back.
+/// Octets of a part that are read by who only looks at its beginning, encoded: the kernel reads so much for him; when he
+/// reads much at once (`grep -I`); and all of one that the kernel's guess, which is not held back then, reaches the end of.
 const LOOKED_ENCODED: u64 = encoded(LOOKED);
+const LARGE_ENCODED: u64 = encoded(LARGE);
 const GUESSED_ENCODED: u64 = encoded(GUESSED);
 
-/// Octets of a part that are read by who reads much at once and may leave then. The same encoded.
+/// Who reads a part further than this reads it through.
 const BEGINNING: u64 = 256 * 1024;
-const BEGINNING_ENCODED: u64 = encoded(BEGINNING);
 
 /// Base64 in lines of 76, the usual encoding of what is large.
 const fn encoded(octets: u64) -> u64 {
@@ -423,10 +423,10 @@ impl Reading {
         let end = part.object.length().octets();
         let beginning = match () {
             () if wants.intersects(Wants::THROUGH) => MAX_OBJECT,
-            () if wants.intersects(Wants::MUCH) => BEGINNING_ENCODED,
-            () if wants.intersects(Wants::PARTS) && end <= GUESSED_ENCODED => end,
-            () if wants.intersects(Wants::PARTS) => LOOKED_ENCODED,
-            () => 0,
+            () if !wants.intersects(Wants::PARTS) => 0,
+            () if end <= GUESSED_ENCODED => end,
+            () if wants.intersects(Wants::MUCH) => LARGE_ENCODED,
+            () => LOOKED_ENCODED,
         };
         content.prefetch(&part.object, 0..beginning);
         match part.encoding {

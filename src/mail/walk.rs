@@ -49,12 +49,14 @@ pub const BUDGET: u64 = 8 << 20;
 /// What is fetched ahead of one part or message at the most: from there on its own reader is followed.
 pub const MAX_OBJECT: u64 = 4 << 20;
 
-/// What a message counts for of which texts are wanted, small parts as well, large ones looked at, and those begun, octets at
-/// the most. Of one with less than the last all may be fetched by who looks.
+/// What a message counts for of which texts are wanted, small parts as well, and the beginnings of large ones, octets at the
+/// most.
 const TEXTS_COST: u64 = 16 << 10;
 const SMALL_COST: u64 = 64 << 10;
-const HEADS_COST: u64 = 176 << 10;
-const BEGINNINGS_COST: u64 = 368 << 10;
+const HEADS_COST: u64 = 192 << 10;
+
+/// Of messages up to this size the parts come whole: the kernel reads so much for who only looks.
+const MIDDLE: u64 = 352 << 10;
 
 /// What was wanted of a message is fetched of so many further ones: not every message has an attachment.
 const LASTS: u32 = 32;
@@ -91,7 +93,7 @@ impl Wants {
     pub const SIZES: Self = Self(4);
     /// The octets of its other parts, those of large ones at their beginning.
     pub const PARTS: Self = Self(8);
-    /// Large parts further, as who reads much at once reads them.
+    /// A little more of large parts, for who reads much at once.
     pub const MUCH: Self = Self(1024);
     /// Large parts to their end.
     pub const THROUGH: Self = Self(16);
@@ -138,8 +140,7 @@ impl Wants {
         if self.intersects(Self::WHOLE | Self::THROUGH) {
             size.min(MAX_OBJECT)
         } else if self.intersects(Self::PARTS) {
-            let is_long = size > BEGINNINGS_COST && !self.intersects(Self::MUCH);
-            if is_long { HEADS_COST } else { size.min(BEGINNINGS_COST) }
+            if size > MIDDLE { HEADS_COST } else { size }
         } else if self.intersects(Self::SMALL) {
             size.min(SMALL_COST)
         } else if self.intersects(Self::TEXTS | Self::SIZES) {

@@ -18,7 +18,7 @@ const ADVISED: u64 = 256 * 1024;
 /// Who wants to see what a file is looks for a NUL this far, and leaves when there is one (`rg`).
 const LOOK: u64 = 64 * 1024;
 
-/// What the kernel reads for him: 16, 32 and 64 KiB, each when he comes to the first page of the one before but one …
+/// What the kernel reads for him, in 16, 32 and 64 KiB …
 pub const LOOKED: u64 = 112 * 1024;
 
 /// … and with them 128 KiB that are a guess. Until a reader gets further, nothing behind these two is read ahead.
@@ -39,7 +39,7 @@ pub const GUESSED: u64 = 240 * 1024;
 /// 3. `r.end - (offset + len) <= MAX_AHEAD`, and never more than sixteen times what was asked for since the last jump;
 /// 4. `r.end <= LOOKED` while `offset + len <= LOOKED`, and the same with [`GUESSED`];
 /// 5. one read of a handle is held back at the most, none that is the first, begins before [`LOOK`] or is less than
-///    `LARGE`, and none of a handle whose first read is `LARGE`.
+///    [`LARGE`], and none of a handle whose first read is as much.
 #[derive(Clone, Debug, Default)]
 pub struct Sequential {
     /// Where the next read begins when the reader goes on.

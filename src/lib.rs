@@ -33,6 +33,8 @@
 //! * *Decision and IO apart.* What to ask (`mail::mailbox::Mailbox::plan_sync`), which octets a read needs
 //!   (`mail::layout::Layout::plan`), how far to read ahead (`mail::range::Sequential`), which messages a walker will
 //!   want next (`mail::walk::Walks`) are pure; thin code carries it out.
+//! * *What nobody may want.* The kernel reads ahead by itself. A read that is only its guess, of one who looks at the
+//!   beginning of a large file, is held back until he goes on or closes it (`account::reads`).
 //! * *One path for changes.* Whatever is heard of a mailbox is an `Event` into `mail::mailbox::Mailbox::apply`, and
 //!   comes out as `Change`s: new mtimes, and invalidations to the kernel.
 //! * *Listings.* Directories are not opened: the kernel does without OPENDIR, and keeps what it listed by itself. That of

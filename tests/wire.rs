@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,6 +100,42 @@ fn a_whole_attachment_costs_no_more_than_it_has() {
         let (counted, path, encoded) = one_big_message(server);
         check("all of it", counted.cost(|| fs::read(&path).unwrap()), encoded * 102 / 100);
         check("a second time", counted.cost(|| sh("sha256sum big.bin", path.parent().unwrap())), 0);
+    }
+}
+
+/// Who looks for a NUL in the first 64 KiB and leaves (`rg`) does not get all that the kernel guesses he may want, and who
+/// goes on gets all there is.
+#[test]
+fn a_look_at_an_attachment_costs_what_is_looked_at_and_the_rest_is_there_for_who_wants_it() {
+    const LOOK: usize = 64 << 10;
+    // The kernel reads 112 KiB for it.
+    const LOOKED: u64 = (112 << 10) / 57 * 78;
+    let data: Vec<u8> = corpus::build::noise(1 << 16, 4).into_iter().cycle().take((4 << 20) / 78 * 57).collect();
+    let look = |path: &Path| {
+        let mut file = File::open(path).unwrap();
+        let mut bytes = vec![0; LOOK];
+        file.read_exact(&mut bytes[..3]).unwrap();
+        file.read_exact(&mut bytes[3..]).unwrap();
+        assert!(bytes == data[..LOOK]);
+        file
+    };
+    let (counted, path, encoded) = one_big_message(Server::dovecot());
+    check("a look", counted.cost(|| drop(look(&path))), LOOKED + (24 << 10));
+    check("another look", counted.cost(|| drop(look(&path))), 0);
+    let rest = counted.cost(|| assert!(fs::read(&path).unwrap() == data));
+    check("the rest", rest, encoded * 102 / 100 - LOOKED);
+    // A copy of the descriptor is closed while the reader goes on, at once and after a while.
+    for pause in [Duration::ZERO, Duration::from_millis(100)] {
+        let (counted, path, encoded) = one_big_message(Server::dovecot());
+        let all = counted.cost(|| {
+            let mut file = look(&path);
+            drop(file.try_clone().unwrap());
+            std::thread::sleep(pause);
+            let mut bytes = data[..LOOK].to_vec();
+            file.read_to_end(&mut bytes).unwrap();
+            assert!(bytes == data);
+        });
+        check("with a break", all, encoded * 102 / 100);
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::Account;
 use super::index::Index;
-use super::message::Message;
+use super::message::{FilePart, Message};
 use super::object::{Locator, Object};
 use super::recall::{keep_whole, recall};
 use super::walk::Coming;
@@ -105,6 +105,12 @@ impl Account {
     /// What is small comes in one FETCH for all messages that have it under the same sections; the beginnings of what is
     /// large, each by itself. All of them are under way at once.
     async fn bring_contents(self: &Arc<Self>, index: &Index, wants: Wants, coming: Vec<Coming>) {
+        // What is large comes by itself, and waits for nothing of its message that is on its way already.
+        for coming in &coming {
+            if let Some(message) = self.messages.get(&(index.id, coming.uid)) {
+                self.bring_large(&message, wants).await;
+            }
+        }
         let mut groups: Vec<(Vec<Section>, Vec<Load>)> = Vec::new();
         for coming in coming {
             let Some(load) = self.load(index, wants, coming).await else { continue };
@@ -149,6 +155,19 @@ impl Account {
                 load.texts.push((section, entry));
             }
         }
+        for part in self.bring_large(&message, wants).await {
+            if !self.content.holds(&part.object) {
+                load.octets += part.object.length().octets();
+                load.parts.push(part.object);
+            }
+        }
+        load.message = Some(message);
+        Some(load)
+    }
+
+    /// Starts fetching what is wanted of the large parts of a message. The others of which something is wanted.
+    async fn bring_large(&self, message: &Message, wants: Wants) -> Vec<FilePart> {
+        let mut others = Vec::new();
         for part in message.parts(&self.content) {
             let octets = part.object.length().octets();
             let is_read =
@@ -161,13 +180,11 @@ impl Account {
             let has_ends = matches!(part.encoding, Encoding::Identity | Encoding::Base64);
             if octets > if is_read || !has_ends { SMALL } else { ENDS } {
                 self.reading.prefetch(&self.content, &part, wants);
-            } else if !self.content.holds(&part.object) {
-                load.octets += octets;
-                load.parts.push(part.object);
+            } else {
+                others.push(part);
             }
         }
-        load.message = Some(message);
-        Some(load)
+        others
     }
 
     async fn bring_group(&self, index: &Index, sections: Vec<Section>, loads: Vec<Load>) {

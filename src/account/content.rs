@@ -147,6 +147,13 @@ impl Content {
         }
     }
 
+    /// Need nothing of `range` be asked for: is it here, on disk, or on its way?
+    pub fn has(&self, object: &Object, range: Range<u64>) -> bool {
+        let pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        let has = |block| object.is_kept(block) || pieces.contains_key(&(object.id, block));
+        object.is_whole_only() || blocks(&range).all(|block| has(block) || self.blocks.contains(&(object.id, block)))
+    }
+
     /// Is all of a section here, in memory or on disk?
     pub fn holds(&self, object: &Object) -> bool {
         let Length::Exact(length) = object.length() else { return false };

@@ -112,9 +112,9 @@ impl Account {
         }
     }
 
-    /// `size` octets of an open file from `offset` on, fewer only at its end.
+    /// `size` octets of an open file from `offset` on, fewer only at its end. `Interrupted` when it was closed first.
     pub async fn read(self: &Arc<Self>, reader: &Reader, offset: u64, size: u32) -> Result<Bytes> {
-        self.look_ahead_of_read(reader, offset.saturating_add(size.into()));
+        self.look_ahead_of_read(reader, offset, size);
         let before = reader.known_size();
         let outcome = self.reading.read(&self.content, reader, offset, size).await;
         if let Some((message, entry, size)) = reader.known_size()

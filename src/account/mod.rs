@@ -20,6 +20,7 @@ mod mailboxes;
 mod message;
 mod object;
 mod reading;
+mod reads;
 mod recall;
 mod removal;
 mod search;

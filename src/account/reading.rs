@@ -11,11 +11,12 @@ use super::content::Content;
 use super::flight::Flights;
 use super::message::{FilePart, Message, Source};
 use super::object::Object;
+use super::reads::Reads;
 use super::recall::{keep_whole, recall};
 use crate::error::{Error, Result};
 use crate::mail::layout::{Indexer, Layout};
 use crate::mail::part::Encoding;
-use crate::mail::range::{ADVISED, Sequential};
+use crate::mail::range::{GUESSED, LARGE, LOOKED};
 use crate::mail::section::{Section, Text};
 use crate::mail::uid::Uid;
 use crate::mail::walk::{MAX_OBJECT, Wants};
@@ -32,9 +33,19 @@ const TAIL: u64 = 512;
 /// Texts of a message up to this size, encoded, are fetched together with its header.
 const SMALL_TEXT: u64 = 256 * 1024;
 
-/// Octets of a part that are read by who only looks at its beginning: the kernel reads so much for him. The same encoded.
-const BEGINNING: u64 = ADVISED;
-const BEGINNING_ENCODED: u64 = BEGINNING.div_ceil(57) * 78;
+/// Octets of a part that are read by who only looks at its beginning, encoded: the kernel reads so much for him; when he
+/// reads much at once (`grep -I`); and all of one that the kernel's guess, which is not held back then, reaches the end of.
+const LOOKED_ENCODED: u64 = encoded(LOOKED);
+const LARGE_ENCODED: u64 = encoded(LARGE);
+const GUESSED_ENCODED: u64 = encoded(GUESSED);
+
+/// Who reads a part further than this reads it through.
+const BEGINNING: u64 = 256 * 1024;
+
+/// Base64 in lines of 76, the usual encoding of what is large.
+const fn encoded(octets: u64) -> u64 {
+    octets.div_ceil(57) * 78
+}
 
 /// Octets of one message's header at the most.
 const HEADER_MAX: u64 = 16 * 1024 * 1024;
@@ -69,7 +80,7 @@ pub struct PartReader {
     source: Source,
     encoding: Encoding,
     layout: Mutex<Arc<Layout>>,
-    sequential: Mutex<Sequential>,
+    reads: Reads,
 }
 
 impl Reader {
@@ -84,9 +95,22 @@ impl Reader {
         part.entry.as_ref().map(|(message, entry)| (&**message, *entry, message.known_size(*entry)))
     }
 
-    /// What somebody wants of a message who reads up to there.
-    pub fn wants(&self, end: u64) -> Option<(MailboxId, Uid, Wants)> {
-        let (message, entry, through) = match self {
+    /// Is it to be told when somebody closes it ([`Reader::close`])? A read may be held back then.
+    pub fn tells_close(&self) -> bool {
+        let Reader::Part(part) = self else { return false };
+        part.layout.lock().unwrap_or_else(PoisonError::into_inner).decoded_len() > GUESSED
+    }
+
+    /// Somebody closed it, and may have been the last.
+    pub fn close(&self) {
+        if let Reader::Part(part) = self {
+            part.reads.close();
+        }
+    }
+
+    /// What somebody wants of a message who reads `size` octets from `offset` on.
+    pub fn wants(&self, offset: u64, size: u64) -> Option<(MailboxId, Uid, Wants)> {
+        let (message, entry, more) = match self {
             Reader::Text(_, of) => {
                 let (message, entry) = of.as_ref()?;
                 (message, *entry, Wants::default())
@@ -95,10 +119,15 @@ impl Reader {
                 let Some((message, entry)) = &part.entry else {
                     return Some((part.mailbox, part.source.object.locator.uid, Wants::WHOLE));
                 };
-                (message, *entry, if end > BEGINNING { Wants::THROUGH } else { Wants::default() })
+                let more = match () {
+                    () if offset.saturating_add(size) > BEGINNING => Wants::THROUGH,
+                    () if offset == 0 && size >= LARGE => Wants::MUCH,
+                    () => Wants::default(),
+                };
+                (message, *entry, more)
             }
         };
-        Some((message.mailbox, message.summary.uid, message.touch(entry, true) | through))
+        Some((message.mailbox, message.summary.uid, message.touch(entry, true) | more))
     }
 
     /// A reader of a message as it is: `size` octets.
@@ -109,7 +138,7 @@ impl Reader {
             source: Source { object, place: None },
             encoding: Encoding::Identity,
             layout: Mutex::new(Arc::new(Layout::identity(size))),
-            sequential: Mutex::default(),
+            reads: Reads::default(),
         }))
     }
 }
@@ -198,13 +227,16 @@ impl Reading {
                     source,
                     encoding,
                     layout: Mutex::new(layout),
-                    sequential: Mutex::default(),
+                    reads: Reads::default(),
                 })))
             }
         }
     }
 
     /// `size` decoded octets from `offset` on, fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// Among others `Interrupted`, when the file was closed before it was certain that somebody wants them.
     pub async fn read(
         self: &Arc<Self>,
         content: &Arc<Content>,
@@ -224,15 +256,18 @@ impl Reading {
         if wanted.is_empty() {
             return Ok(Bytes::new());
         }
-        let ahead = {
-            let mut sequential = part.sequential.lock().unwrap_or_else(PoisonError::into_inner);
-            clip(sequential.read(wanted.start, wanted.end - wanted.start), layout.decoded_len())
-        };
-        if ahead.end > wanted.end {
-            content.prefetch(&part.source.object, part.source.range(layout.plan(ahead).encoded()));
-        }
         let window = layout.plan(wanted.clone());
-        let octets = content.read(&part.source.object, part.source.range(window.encoded())).await?;
+        let encoded = part.source.range(window.encoded());
+        let mut read = part.reads.begin(&wanted, wanted.end == layout.decoded_len());
+        let is_needless = read.is_held() && content.has(&part.source.object, encoded.clone());
+        if let Some(ahead) = read.wait(is_needless).await? {
+            let ahead = clip(ahead, layout.decoded_len());
+            if ahead != wanted {
+                content.prefetch(&part.source.object, part.source.range(layout.plan(ahead).encoded()));
+            }
+            part.reads.go_on();
+        }
+        let octets = content.read(&part.source.object, encoded).await?;
         match window.decode(&octets) {
             Ok(decoded) => Ok(decoded.into()),
             Err(irregular) => {
@@ -386,11 +421,14 @@ impl Reading {
     /// Starts fetching what tells the size of a large part, and what of it is read first or, for who reads it through, more.
     pub fn prefetch(&self, content: &Content, part: &FilePart, wants: Wants) {
         let end = part.object.length().octets();
-        if wants.intersects(Wants::THROUGH) {
-            content.prefetch(&part.object, 0..MAX_OBJECT);
-        } else if wants.intersects(Wants::PARTS) {
-            content.prefetch(&part.object, 0..BEGINNING_ENCODED);
-        }
+        let beginning = match () {
+            () if wants.intersects(Wants::THROUGH) => MAX_OBJECT,
+            () if !wants.intersects(Wants::PARTS) => 0,
+            () if end <= GUESSED_ENCODED => end,
+            () if wants.intersects(Wants::MUCH) => LARGE_ENCODED,
+            () => LOOKED_ENCODED,
+        };
+        content.prefetch(&part.object, 0..beginning);
         match part.encoding {
             Encoding::Identity => content.prefetch(&part.object, end.saturating_sub(1)..end),
             Encoding::Base64 => prefetch_ends(content, &part.object, |range| range, end),

@@ -142,8 +142,8 @@ impl Account {
     }
 
     /// A read of an open file.
-    pub(super) fn look_ahead_of_read(self: &Arc<Self>, reader: &Reader, end: u64) {
-        if let Some((mailbox, uid, wants)) = reader.wants(end) {
+    pub(super) fn look_ahead_of_read(self: &Arc<Self>, reader: &Reader, offset: u64, size: u32) {
+        if let Some((mailbox, uid, wants)) = reader.wants(offset, size.into()) {
             self.look_ahead((mailbox, uid), wants);
         }
     }

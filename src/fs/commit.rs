@@ -41,15 +41,22 @@ impl Fs {
     pub async fn flush(self: &Arc<Self>, handle: Handle, by: Closer) -> Result<()> {
         match &*self.file(handle)? {
             OpenFile::Local(open) if is_last_close(open, by) => self.commit(&open.local).await,
-            OpenFile::Local(_) | OpenFile::Reader { .. } | OpenFile::Copy(_) => Ok(()),
+            OpenFile::Reader { reader, .. } => {
+                reader.close();
+                Ok(())
+            }
+            OpenFile::Local(_) | OpenFile::Copy(_) => Ok(()),
         }
     }
 
     /// Closes a file.
     pub fn release(self: &Arc<Self>, handle: Handle) {
-        let file = self.files().remove(&handle);
-        let Some(OpenFile::Local(open)) = file.as_deref() else { return };
-        let local = &open.local;
+        let Some(file) = self.files().remove(&handle) else { return };
+        let local = match &*file {
+            OpenFile::Local(open) => &open.local,
+            OpenFile::Reader { reader, .. } => return reader.close(),
+            OpenFile::Copy(_) => return,
+        };
         if !is_due(local) {
             local.facts().opens -= 1;
             return self.retire(local, false);

@@ -100,6 +100,8 @@ pub struct Opened {
     pub invalidate: bool,
     /// The kernel may go on using the octets that it has.
     pub keep_cache: bool,
+    /// The kernel is to tell of each close of a descriptor, also of one that only reads.
+    pub flush: bool,
 }
 
 /// What `statfs` tells. Blocks are of 4096 octets.
@@ -118,6 +120,8 @@ pub enum Invalidation {
     Attr(Ino),
     /// Attributes and pages (for a directory: its cached listing).
     Data(Ino),
+    /// Attributes and the pages of so many octets from an offset on.
+    Pages(Ino, u64, u32),
     /// A name in a directory.
     Entry(Ino, String),
 }

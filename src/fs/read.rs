@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::copying::CopiedPart;
 use super::local::Local;
-use super::{Bytes, Fs, Handle, Opened};
+use super::{Bytes, Fs, Handle, Invalidation, Opened};
 use crate::account::Reader;
 use crate::error::{Error, Result};
 use crate::tree::node::{AccountView, Ino, MailboxId, MailboxView, Node, SearchView};
@@ -58,7 +58,7 @@ impl Fs {
         let original = Node::Entry(original.0, original.1, entry);
         let handle = self.new_handle();
         self.files().insert(handle, Arc::new(OpenFile::Copy(CopiedPart::new(node, original))));
-        Ok(Opened { handle, invalidate: false, keep_cache: false })
+        Ok(Opened { handle, invalidate: false, keep_cache: false, flush: false })
     }
 
     /// Opens a file for reading, or for writing as well; `pid` is the thread that does.
@@ -78,13 +78,13 @@ impl Fs {
             Node::Entry(id, uid, entry) => self.account.open_entry(id, uid, entry).await?,
             _ => return Err(Error::IsDirectory),
         };
-        let handle = self.new_handle();
+        let (handle, flush) = (self.new_handle(), reader.tells_close());
         self.files().insert(handle, Arc::new(OpenFile::Reader { reader, node }));
         // What the kernel knows by the number of something else may be octets that were written and sent.
         let is_itself = node.pack() == ino;
         // A text that says something else may have the same length.
         let stays = matches!(node, Node::Entry(..));
-        Ok(Opened { handle, invalidate: !is_itself, keep_cache: is_itself && stays })
+        Ok(Opened { handle, invalidate: !is_itself, keep_cache: is_itself && stays, flush })
     }
 
     /// Exactly `size` octets, fewer only at the end of the file.
@@ -105,6 +105,11 @@ impl Fs {
                     *open = Arc::new(OpenFile::Reader { reader, node: now });
                 }
                 octets
+            }
+            (Err(Error::Interrupted), _) => {
+                // Each page that did not come would be asked for alone: those are forgotten, and come together.
+                self.invalidate(Invalidation::Pages(node.pack(), offset, size));
+                Err(Error::Interrupted)
             }
             (outcome, _) => outcome,
         }

@@ -110,7 +110,7 @@ impl Fs {
         let handle = self.new_handle();
         let open = OpenLocal { local, opener: pid, early: Mutex::default() };
         self.files().insert(handle, Arc::new(OpenFile::Local(open)));
-        Opened { handle, invalidate: true, keep_cache: false }
+        Opened { handle, invalidate: true, keep_cache: false, flush: false }
     }
 
     /// The file that the kernel knows by this number, while it is one.

@@ -164,8 +164,9 @@ impl Filesystem for Adapter {
                     // It fails when the kernel holds no attributes, which is as good.
                     let _ = notify::attributes(notifier, Ino(ino.0));
                 }
-                // Message bytes do not change, so cached pages stay; a reader's close has nothing to tell us.
-                let quiet = if writes { FopenFlags::empty() } else { FopenFlags::FOPEN_NOFLUSH };
+                // Message bytes do not change, so cached pages stay; most readers' closes have nothing to tell us.
+                let tells = writes || opened.flush;
+                let quiet = if tells { FopenFlags::empty() } else { FopenFlags::FOPEN_NOFLUSH };
                 let keep = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
                 reply.opened(FileHandle(opened.handle.0), keep | quiet);
             }
@@ -223,7 +224,7 @@ impl Filesystem for Adapter {
         self.answer(request, ("copy_file_range", ino), work, reply::written(reply));
     }
 
-    /// Comes on each close of a descriptor that could write.
+    /// Comes on each close of a descriptor that could write, or whose reads may be held back.
     fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
         let (fs, by) = (self.fs.clone(), Closer { pid: request.pid(), owner: owner.0 });
         let work = async move { fs.flush(Handle(handle.0), by).await };

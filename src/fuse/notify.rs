@@ -64,7 +64,7 @@ pub(super) fn run(
 fn must_wait(busy: &Busy, invalidation: &Invalidation) -> bool {
     match invalidation {
         Invalidation::Attr(_) => false,
-        Invalidation::Data(ino) | Invalidation::Entry(ino, _) => busy.is_busy(*ino),
+        Invalidation::Data(ino) | Invalidation::Pages(ino, ..) | Invalidation::Entry(ino, _) => busy.is_busy(*ino),
     }
 }
 
@@ -73,6 +73,9 @@ fn send(notifier: &Notifier, invalidation: &Invalidation) -> io::Result<()> {
         Invalidation::Attr(ino) => attributes(notifier, *ino),
         // From the start to the end.
         Invalidation::Data(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
+        Invalidation::Pages(ino, offset, size) => {
+            notifier.inval_inode(INodeNo(ino.0), offset.cast_signed(), i64::from(*size))
+        }
         Invalidation::Entry(parent, name) => notifier.inval_entry(INodeNo(parent.0), OsStr::new(name)),
     }
 }

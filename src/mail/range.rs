@@ -9,22 +9,37 @@ pub const BLOCK: u64 = 8 * 1024;
 pub const MAX_AHEAD: u64 = 24 * 1024 * 1024;
 
 /// Reads as large as the kernel's own read-ahead makes them: somebody reads the file through.
-const LARGE: u64 = 128 * 1024;
+pub const LARGE: u64 = 128 * 1024;
 
 /// A first read that reaches this far comes from a reader that means to read it through: the kernel asks for so much
 /// after `POSIX_FADV_SEQUENTIAL`, which `cat`, `cp` and `sha256sum` advise. Each doubling left out saves a round trip.
-/// Who looks for a NUL in the first 64 KiB and leaves (`rg`, `file`) makes the kernel ask for 240 KiB: until a reader
-/// gets further, nothing behind this is read ahead.
-pub const ADVISED: u64 = 256 * 1024;
+const ADVISED: u64 = 256 * 1024;
+
+/// Who wants to see what a file is looks for a NUL this far, and leaves when there is one (`rg`).
+const LOOK: u64 = 64 * 1024;
+
+/// What the kernel reads for him, in 16, 32 and 64 KiB …
+pub const LOOKED: u64 = 112 * 1024;
+
+/// … and with them 128 KiB that are a guess. Until a reader gets further, nothing behind these two is read ahead.
+pub const GUESSED: u64 = 240 * 1024;
 
 /// Read-ahead of one handle. The kernel's own is too small: 128 KiB, two reads in flight.
 ///
-/// With `r = read(offset, len)`, for every call:
-/// 1. `r.start == offset` and `r.end >= offset + len`;
+/// The kernel begins with a few pages and doubles. Each read but the first it sends when the reader gets to the first page
+/// of the one before; then he need not want any of it. One that he gets to he waits for only after the next one was sent.
+/// So one that begins behind what who only looks would read can be held back until the next one comes: then the reader
+/// goes on. Or until he closes the file: then nobody misses it. The caller holds none back for long, for there are
+/// other ways to wait for it.
+///
+/// With `r = read(offset, len, ..)`, for every call:
+/// 1. `r.start == offset`, or where the read begins that was held back, if that ends at `offset`; `r.end >= offset + len`;
 /// 2. the first read and one that jumps get just what they ask for: `r.end == offset + len`; but for one
 ///    near the start of the file that goes on to [`ADVISED`], which gets all that may be had;
 /// 3. `r.end - (offset + len) <= MAX_AHEAD`, and never more than sixteen times what was asked for since the last jump;
-/// 4. `r.end <= ADVISED` while `offset + len < ADVISED`.
+/// 4. `r.end <= LOOKED` while `offset + len <= LOOKED`, and the same with [`GUESSED`];
+/// 5. one read of a handle is held back at the most, none that is the first, begins before [`LOOK`] or is less than
+///    [`LARGE`], and none of a handle whose first read is as much.
 #[derive(Clone, Debug, Default)]
 pub struct Sequential {
     /// Where the next read begins when the reader goes on.
@@ -33,23 +48,68 @@ pub struct Sequential {
     window: u64,
     /// Everything from the last jump to here has been given to somebody to fetch.
     planned: u64,
+    /// The last read, as long as all were those that the kernel begins with.
+    ramp: Option<Range<u64>>,
+    held: Option<Range<u64>>,
 }
 
 impl Sequential {
     /// Takes note of a read and says what should be at hand or on its way: its own octets and, now and then, the window
-    /// behind them. The end of the file is the caller's to clip.
-    ///
+    /// behind them. The end of the file is the caller's to clip. `None` when the read is to be held back until there is
+    /// none any more ([`Sequential::is_held`]). `is_last`: it ends where the file ends.
+    pub fn read(&mut self, offset: u64, len: u64, is_last: bool) -> Option<Range<u64>> {
+        let end = offset.saturating_add(len);
+        if self.is_guess(offset, len) && !is_last {
+            self.ramp = None;
+            self.held = Some(offset..end);
+            return None;
+        }
+        self.ramp = match self.next {
+            None => Some(offset..end).filter(|_| offset == 0 && len < LARGE),
+            Some(next) => self.ramp.take().filter(|_| offset == next).map(|_| offset..end),
+        };
+        let Some(held) = self.held.take_if(|held| held.end <= offset) else { return Some(self.follow(offset, len)) };
+        let ahead = self.follow(held.start, held.end - held.start);
+        let range = self.follow(offset, len);
+        Some(if held.end == offset { held.start..range.end.max(ahead.end) } else { range })
+    }
+
+    /// Is a read held back? Not any more when one behind it came.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The read that is held back was waited with for long enough: what should be at hand or on its way for it.
+    pub fn let_go(&mut self) -> Option<Range<u64>> {
+        let held = self.held.take()?;
+        Some(self.follow(held.start, held.end - held.start))
+    }
+
+    /// The file was closed: true when a read is held back, and then it need not be done.
+    pub fn give_up(&mut self) -> bool {
+        self.held.take().is_some()
+    }
+
+    /// Was this read sent by the kernel for who need not want it? The one before may come after it.
+    fn is_guess(&self, offset: u64, len: u64) -> bool {
+        let Some(last) = &self.ramp else { return false };
+        let overtaken = last.end.saturating_add((last.end - last.start).saturating_mul(2));
+        let begins_after = |before: u64, start: u64| before < LOOK && offset == start;
+        let follows = begins_after(last.start, last.end) || begins_after(last.end, overtaken);
+        follows && offset >= LOOK && len >= LARGE
+    }
+
     /// A reader goes on when it reads where it stopped, give or take two reads: the kernel has two in flight and they
     /// come in any order.
-    pub fn read(&mut self, offset: u64, len: u64) -> Range<u64> {
+    fn follow(&mut self, offset: u64, len: u64) -> Range<u64> {
         let end = offset.saturating_add(len);
         let goes_on = self.next.is_some_and(|next| offset.abs_diff(next) <= len.saturating_mul(2));
         if !goes_on {
             // The first pages may be in the page cache already.
             let ahead = if offset < LARGE && end >= ADVISED { MAX_AHEAD } else { 0 };
-            let planned = end.saturating_add(ahead);
-            *self = Self { next: Some(end), window: len.clamp(ahead, MAX_AHEAD), planned };
-            return offset..planned;
+            self.planned = end.saturating_add(ahead);
+            (self.next, self.window) = (Some(end), len.clamp(ahead, MAX_AHEAD));
+            return offset..self.planned;
         }
         self.next = self.next.max(Some(end));
         // Refilled when a part of it is used up: half, so that there are few fetches and always one on its way; an
@@ -58,9 +118,13 @@ impl Sequential {
         if self.planned.saturating_sub(end) >= self.window - used {
             return offset..end;
         }
-        let factor = if len >= LARGE && end >= ADVISED { 8 } else { 2 };
+        let factor = if len >= LARGE && end > GUESSED { 8 } else { 2 };
         self.window = self.window.max(len).saturating_mul(factor).min(MAX_AHEAD);
-        let most = if end < ADVISED { ADVISED } else { u64::MAX };
+        let most = match end {
+            _ if end <= LOOKED => LOOKED,
+            _ if end <= GUESSED => GUESSED,
+            _ => u64::MAX,
+        };
         self.planned = self.planned.max(end.saturating_add(self.window).min(most));
         offset..self.planned
     }
@@ -104,26 +168,108 @@ mod tests {
 
     const KIB: u64 = 1024;
 
+    /// What comes of a read: it is held back, or so many KiB behind it should be ready.
+    #[derive(Debug, PartialEq)]
+    enum Comes {
+        Held,
+        Ahead(u64),
+        /// The one that was held back begins so many KiB before it, and comes with it.
+        WithHeld(u64, u64),
+    }
+    use Comes::{Ahead, Held, WithHeld};
+
+    /// Reads as the kernel sends them, offset and length in KiB, of a file of 2 MiB.
+    fn check(name: &str, reads: &[(u64, u64, Comes)]) {
+        let mut handle = Sequential::default();
+        for (offset, len, comes) in reads {
+            let (start, end) = (offset * KIB, (offset + len) * KIB);
+            let range = handle.read(start, len * KIB, end >= 2048 * KIB);
+            assert_eq!(handle.is_held(), range.is_none(), "{name} at {offset}");
+            let found = match range {
+                None => Held,
+                Some(range) if range.start == start => Ahead((range.end - end) / KIB),
+                Some(range) => WithHeld((start - range.start) / KIB, (range.end - end) / KIB),
+            };
+            assert_eq!(found, *comes, "{name} at {offset}");
+        }
+    }
+
     #[test]
     fn a_reader_is_followed_in_growing_windows() {
-        // (offset, length, how far behind the read to be ready), in KiB.
-        type Case<'a> = (&'a str, &'a [(u64, u64, u64)]);
+        type Case<'a> = (&'a str, &'a [(u64, u64, Comes)]);
         let cases: [Case<'_>; 7] = [
-            ("a peek", &[(0, 4, 0), (1000, 4, 0), (0, 4, 0)]),
-            ("small reads", &[(0, 16, 0), (16, 16, 32), (32, 16, 0), (48, 16, 64), (64, 16, 0)]),
-            ("who leaves after 64 KiB", &[(0, 16, 0), (16, 32, 64), (48, 64, 128), (112, 128, 16)]),
-            ("large reads", &[(0, 128, 0), (128, 128, 1024), (256, 128, 0), (384, 128, 0)]),
-            ("reads that overtake one another", &[(0, 128, 0), (256, 128, 1024), (128, 128, 0), (384, 128, 0)]),
-            ("a reader that says so", &[(0, 256, 24576), (256, 256, 0), (512, 256, 0), (9_999_999, 256, 0)]),
-            ("a jump", &[(0, 128, 0), (128, 128, 1024), (9000, 128, 0), (9128, 128, 1024)]),
+            ("a peek", &[(0, 4, Ahead(0)), (1000, 4, Ahead(0)), (0, 4, Ahead(0))]),
+            (
+                "small reads",
+                &[(0, 16, Ahead(0)), (16, 16, Ahead(32)), (32, 16, Ahead(0)), (48, 16, Ahead(48)), (64, 16, Ahead(0))],
+            ),
+            ("large reads", &[(0, 128, Ahead(0)), (128, 128, Ahead(1024)), (256, 128, Ahead(0)), (384, 128, Ahead(0))]),
+            (
+                "reads that overtake one another",
+                &[(0, 128, Ahead(0)), (256, 128, Ahead(1024)), (128, 128, Ahead(0)), (384, 128, Ahead(0))],
+            ),
+            (
+                "a reader that says so",
+                &[(0, 256, Ahead(24576)), (256, 256, Ahead(0)), (512, 256, Ahead(0)), (9_999_999, 256, Ahead(0))],
+            ),
+            ("a jump", &[(0, 128, Ahead(0)), (128, 128, Ahead(1024)), (9000, 128, Ahead(0)), (9128, 128, Ahead(1024))]),
+            ("pages that failed before", &[(112, 240, Ahead(24576)), (352, 256, Ahead(0))]),
         ];
         for (name, reads) in cases {
-            let mut handle = Sequential::default();
-            for &(offset, len, ahead) in reads {
-                let range = handle.read(offset * KIB, len * KIB);
-                assert_eq!(range, offset * KIB..(offset + len + ahead) * KIB, "{name} at {offset}");
-            }
+            check(name, reads);
         }
+    }
+
+    #[test]
+    fn what_the_kernel_guesses_of_one_who_only_looks_is_held_back_until_he_goes_on() {
+        // Recorded on Linux 6.18.
+        check("rg", &[(0, 16, Ahead(0)), (16, 32, Ahead(64)), (48, 64, Ahead(0)), (112, 128, Held)]);
+        let python = [
+            (0, 16, Ahead(0)),
+            (16, 32, Ahead(64)),
+            (48, 64, Ahead(0)),
+            (112, 128, Held),
+            (240, 128, WithHeld(128, 2048)),
+            (368, 128, Ahead(0)),
+        ];
+        check("python, less", &python);
+        check("head -c 4096", &[(0, 16, Ahead(0))]);
+        check("grep -I", &[(0, 128, Ahead(0))]);
+        check("grep -r, file", &[(0, 128, Ahead(0)), (128, 128, Ahead(1024)), (256, 128, Ahead(0))]);
+        check("cat, cp", &[(0, 256, Ahead(24576)), (256, 256, Ahead(0))]);
+        check("md5sum", &[(0, 64, Ahead(0)), (64, 128, Held), (192, 256, WithHeld(128, 2048))]);
+        check("dd bs=32k", &[(0, 64, Ahead(0)), (64, 128, Held), (192, 128, WithHeld(128, 2048))]);
+        check("tar", &[(0, 32, Ahead(0)), (32, 64, Ahead(16)), (96, 128, Held), (224, 128, WithHeld(128, 2048))]);
+        check("unzip -l", &[(2040, 8, Ahead(0)), (2032, 8, Ahead(0)), (2024, 8, Ahead(0)), (2016, 8, Ahead(0))]);
+    }
+
+    #[test]
+    fn a_read_that_is_held_back_goes_on_with_one_behind_it_or_after_a_while_and_not_when_the_file_is_closed() {
+        let looked = |reads: &[(u64, u64)], octets: u64| {
+            let mut handle = Sequential::default();
+            for (offset, len) in reads {
+                handle.read(offset * KIB, len * KIB, offset + len >= octets);
+            }
+            handle
+        };
+        let ramp = [(0, 16), (16, 32), (48, 64), (112, 128)];
+        let mut handle = looked(&ramp, 2048);
+        assert_eq!((handle.let_go(), handle.let_go()), (Some(112 * KIB..240 * KIB), None));
+        assert_eq!(handle.read(240 * KIB, 128 * KIB, false), Some(240 * KIB..2416 * KIB));
+        let mut handle = looked(&ramp, 2048);
+        assert_eq!((handle.give_up(), handle.give_up(), handle.let_go()), (true, false, None));
+        // Two threads take the kernel's requests: one that was sent before it says nothing.
+        let mut handle = looked(&[(0, 16), (16, 32), (112, 128)], 2048);
+        assert_eq!(handle.read(48 * KIB, 64 * KIB, false), Some(48 * KIB..112 * KIB));
+        assert!(handle.is_held());
+        // Nor is a jump the way to it, but it goes on.
+        assert_eq!(handle.read(1024 * KIB, 4 * KIB, false), Some(1024 * KIB..1028 * KIB));
+        assert!(!handle.is_held());
+        // Nothing comes behind the end of the file.
+        assert!(!looked(&ramp, 240).is_held());
+        // A loop of reads past the page cache.
+        let direct: Vec<(u64, u64)> = (0..32).map(|n| (n * 64, 64)).collect();
+        assert!(!looked(&direct, 4096).is_held());
     }
 
     #[test]
@@ -131,7 +277,7 @@ mod tests {
         let mut handle = Sequential::default();
         let mut ready = 0;
         for offset in (0..64 * MAX_AHEAD).step_by(LARGE as usize) {
-            ready = ready.max(handle.read(offset, LARGE).end);
+            ready = ready.max(handle.read(offset, LARGE, false).unwrap().end);
             assert!(offset < 4 * LARGE * 8 || ready - offset >= 4 * LARGE * 2);
             assert!(offset < MAX_AHEAD || ready - offset >= MAX_AHEAD / 2);
         }
@@ -154,23 +300,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn read_ahead_keeps_its_contract(reads in prop::collection::vec((0u64..9, prop_oneof![1..200_000u64, Just(LARGE), any::<u64>()], any::<bool>()), 1..60)) {
+        fn read_ahead_keeps_its_contract(reads in prop::collection::vec((0u64..9, prop_oneof![1..200_000u64, Just(LARGE), any::<u64>()], any::<bool>(), any::<bool>()), 1..60)) {
             let mut handle = Sequential::default();
-            let (mut at, mut asked, mut advised) = (0u64, 0u64, false);
-            for (n, (jump, len, jumps)) in reads.into_iter().enumerate() {
+            let (mut at, mut asked, mut advised, mut held) = (0u64, 0u64, false, None::<Range<u64>>);
+            for (n, (jump, len, jumps, is_last)) in reads.into_iter().enumerate() {
                 if jumps {
                     at = at.wrapping_add(jump << 40);
                 }
-                let range = handle.read(at, len);
                 let end = at.saturating_add(len);
                 asked = asked.saturating_add(len);
-                prop_assert!(range.start == at && range.end >= end);
+                let Some(range) = handle.read(at, len, is_last) else {
+                    prop_assert!(n > 0 && !is_last && at >= LOOK && len >= LARGE && held.is_none());
+                    held = Some(at..end);
+                    at = end;
+                    continue;
+                };
+                let is_with_held = held.as_ref().is_some_and(|held| held.start == range.start && held.end == at);
+                prop_assert!((range.start == at || is_with_held) && range.end >= end);
                 prop_assert!(n > 0 || range.end == end || end >= ADVISED);
                 // One that was advised goes on so for as long as it does.
                 advised |= at < LARGE && end >= ADVISED;
                 let most = if advised { MAX_AHEAD } else { asked.saturating_mul(16) };
                 prop_assert!(range.end - end <= MAX_AHEAD.min(most));
-                prop_assert!(end >= ADVISED || range.end <= ADVISED);
+                prop_assert!(end > LOOKED || range.end <= LOOKED);
+                prop_assert!(end > GUESSED || range.end <= GUESSED);
                 at = end;
             }
         }

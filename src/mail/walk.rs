@@ -42,22 +42,27 @@ const MAX_STRUCTURES: usize = 512;
 /// A program that lists a mailbox and then walks it begins within this time.
 const JUST: Duration = Duration::from_secs(2);
 
-/// Octets of contents that may be ahead of a walker, about: half of what is kept of texts.
+/// Octets of contents that may be ahead of a walker, about, and once something more is wanted one message besides: half of
+/// what is kept of texts.
 pub const BUDGET: u64 = 8 << 20;
 
 /// What is fetched ahead of one part or message at the most: from there on its own reader is followed.
 pub const MAX_OBJECT: u64 = 4 << 20;
 
-/// What a message counts for of which texts are wanted, small parts as well, and large ones begun, octets at the most.
+/// What a message counts for of which texts are wanted, small parts as well, and the beginnings of large ones, octets at the
+/// most.
 const TEXTS_COST: u64 = 16 << 10;
 const SMALL_COST: u64 = 64 << 10;
-const HEADS_COST: u64 = 352 << 10;
+const HEADS_COST: u64 = 192 << 10;
+
+/// Of messages up to this size the parts come whole: the kernel reads so much for who only looks.
+const MIDDLE: u64 = 352 << 10;
 
 /// What was wanted of a message is fetched of so many further ones: not every message has an attachment.
 const LASTS: u32 = 32;
 
 /// Kinds of things that may be wanted: the bits of [`Wants`].
-const KINDS: usize = 10;
+const KINDS: usize = 11;
 
 /// A walker may leave out so many messages: those that the kernel knows.
 const GAP: usize = 4;
@@ -86,8 +91,10 @@ impl Wants {
     pub const TEXTS: Self = Self(2);
     /// The exact sizes of its other parts.
     pub const SIZES: Self = Self(4);
-    /// The octets of its other parts, those of large ones from their beginning on.
+    /// The octets of its other parts, those of large ones at their beginning.
     pub const PARTS: Self = Self(8);
+    /// A little more of large parts, for who reads much at once.
+    pub const MUCH: Self = Self(1024);
     /// Large parts to their end.
     pub const THROUGH: Self = Self(16);
     /// The message as it is.
@@ -133,7 +140,7 @@ impl Wants {
         if self.intersects(Self::WHOLE | Self::THROUGH) {
             size.min(MAX_OBJECT)
         } else if self.intersects(Self::PARTS) {
-            size.min(HEADS_COST)
+            if size > MIDDLE { HEADS_COST } else { size }
         } else if self.intersects(Self::SMALL) {
             size.min(SMALL_COST)
         } else if self.intersects(Self::TEXTS | Self::SIZES) {
@@ -434,13 +441,16 @@ impl Walks {
             walker.structures = structures;
         }
         if batch > 0 {
-            // Refilled when half of it is used up, so that there are few fetches.
+            // Refilled when half of it is used up, so that there are few fetches; but what was not wanted before comes at
+            // once, and of the next message though the budget was spent on other things.
             let spent: u64 = walker.ahead.iter().map(|a| a.asked.cost(a.size)).sum();
-            let mut room = if spent > BUDGET / 2 { 0 } else { BUDGET - spent };
+            let mut is_next = ready == 0;
+            let mut room = if !is_next && spent > BUDGET / 2 { 0 } else { BUDGET.saturating_sub(spent) };
             let fits = |a: &&mut Ahead| {
-                let cost = contents.cost(a.size);
-                let fits = cost <= room;
-                room = if fits { room - cost } else { 0 };
+                let cost = contents.cost(a.size).saturating_sub(a.asked.cost(a.size));
+                let fits = cost <= room || is_next;
+                room = if fits { room.saturating_sub(cost) } else { 0 };
+                is_next = false;
                 fits
             };
             let some = walker.ahead.iter_mut().take(ready + batch).filter(|a| !a.asked.contains(contents));

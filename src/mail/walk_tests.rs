@@ -225,6 +225,40 @@ fn large_messages_are_fetched_within_a_budget() {
     }
 }
 
+/// Each file is copied. One in so many messages, from 3 on, has an attachment of 2 MiB, which is read further than others.
+fn copies_all(number: u32, every: u32) -> Vec<Wants> {
+    if number % every != 3 % every {
+        return vec![Wants::STRUCTURE, Wants::TEXTS | Wants::ALL_READ];
+    }
+    let of_parts = [Wants::SIZES, Wants::PARTS, Wants::THROUGH];
+    [Wants::STRUCTURE, Wants::TEXTS].into_iter().chain(of_parts).map(|wants| wants | Wants::HAS_PARTS).collect()
+}
+
+#[test]
+fn what_is_newly_wanted_is_fetched_within_the_budget_and_of_the_next_message_in_any_case() {
+    // How many messages lie between large ones, and which of those come when the first has been read through.
+    for (every, first) in [(50, &[53, 103][..]), (10, &[13]), (1, &[4])] {
+        let mut mailbox = Mailbox::default();
+        for number in 0..200 {
+            let size = if number % every == 3 % every { 2_900_000 } else { 5000 };
+            let summary = Summary::new(uid(number), 0, size, Flags::default(), 0, &Envelope::default());
+            mailbox.apply(Event::Message(summary));
+        }
+        let walk = |numbers: std::ops::Range<u32>| play(&mailbox, program(numbers, |number| copies_all(number, every)));
+        let is_large = |uid: &Uid| (uid.get() / 10 - 1) % every == 3 % every;
+        let through = |seen: &Seen| -> Vec<Uid> {
+            let fetches = seen.fetches.iter().filter(|fetch| fetch.wants.contains(Wants::THROUGH));
+            fetches.flat_map(|fetch| fetch.uids.clone()).filter(is_large).collect()
+        };
+        let begun = through(&walk(0..4));
+        assert!(first.iter().all(|number| begun.contains(&uid(*number))), "{every}: {begun:?}");
+        // The others when there is room again, each before it is wanted.
+        let all = walk(0..200);
+        assert!(all.misses <= 10, "{every}: {}", all.misses);
+        assert!(through(&all).is_sorted(), "{every}");
+    }
+}
+
 #[test]
 fn who_comes_back_after_a_while_begins_anew() {
     let first = program(0..20, reads_messages);

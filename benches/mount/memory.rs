@@ -129,6 +129,11 @@ impl Filesystem for Tree {
         reply.attr(&TTL, &self.get(ino).attr);
     }
 
+    /// The kernel asks once, and keeps listings by itself from then on.
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.error(Errno::ENOSYS);
+    }
+
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
     }

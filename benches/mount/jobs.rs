@@ -159,17 +159,18 @@ pub fn listed(stage: &Stage<'_>, mailbox: &str, count: usize) -> Result<(Mount, 
 
 pub fn find(stage: &mut Stage<'_>) -> Outcome {
     let bare = stage.bare("INBOX", &[STRUCTURES.to_owned()])?;
-    let memory = stage.memory();
+    let memory = stage.new_memory("INBOX");
     let (mount, inbox) = listed(stage, "INBOX", MESSAGES)?;
     let find = |directory: &Path| expect(sample::attachments(MESSAGES), "find", &["-name", "*.pdf"], directory);
     let cost = Cost::of_mount(stage.proxy, &mount, || find(&inbox))?;
-    let (memory, ()) = Cost::of(stage.proxy, || find(&memory))?;
+    expect(MESSAGES, "ls", &["-U"], &memory.path())?;
+    let (memory, ()) = Cost::of(stage.proxy, || find(&memory.path()))?;
     Ok(Run::new(cost).against(Side::Bare, bare).against(Side::Memory, memory))
 }
 
 pub fn cp(stage: &mut Stage<'_>) -> Outcome {
     let bare = stage.bare("Some", &[BODIES.to_owned()])?;
-    let memory = stage.memory_of_some();
+    let memory = stage.new_memory("Some");
     let (mount, some) = listed(stage, "Some", SOME)?;
     let to = tempfile::tempdir().unwrap();
     let copy = |from: &Path, name: &str| {
@@ -179,7 +180,8 @@ pub fn cp(stage: &mut Stage<'_>) -> Outcome {
         if copied == SOME { Ok(()) } else { Err(format!("cp -r: {copied} of {SOME}")) }
     };
     let cost = Cost::of_mount(stage.proxy, &mount, || copy(&some, "mount"))?;
-    let (memory, ()) = Cost::of(stage.proxy, || copy(&memory, "memory"))?;
+    expect(SOME, "ls", &["-U"], &memory.path())?;
+    let (memory, ()) = Cost::of(stage.proxy, || copy(&memory.path(), "memory"))?;
     Ok(Run::new(cost).against(Side::Bare, bare).against(Side::Memory, memory))
 }
 

@@ -63,7 +63,7 @@ fn main() {
     eprintln!("bench: filling a server …");
     let server = Server::start("dovecot", &[("DOVECOT_MAXCONN", "100")]);
     let sample = Sample::fill(server.account());
-    let mut standing = Standing { sample, memory: None, some: None, many: Default::default() };
+    let mut standing = Standing { sample, memory: None, many: Default::default() };
     for &rtt in &options.rtts {
         let proxy = Proxy::new(standing.sample.account.direct_port()).delay(Duration::from_micros(rtt * 500));
         proxy.set_line(options.rate);

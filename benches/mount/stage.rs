@@ -24,8 +24,6 @@ pub struct Standing {
     pub sample: Sample,
     /// INBOX as it is mounted, in memory.
     pub memory: Option<Memory>,
-    /// The same of `Some`.
-    pub some: Option<Memory>,
     pub many: BTreeMap<u32, Many>,
 }
 
@@ -106,10 +104,9 @@ impl<'a> Stage<'a> {
         self.standing.memory.get_or_insert_with(|| Memory::mount(&copy)).path()
     }
 
-    /// The same of `Some`.
-    pub fn memory_of_some(&mut self) -> PathBuf {
-        let copy = self.standing.sample.copy_of("Some");
-        self.standing.some.get_or_insert_with(|| Memory::mount(&copy)).path()
+    /// The same, mounted anew: the kernel knows nothing of it.
+    pub fn new_memory(&mut self, mailbox: &str) -> Memory {
+        Memory::mount(&self.standing.sample.copy_of(mailbox))
     }
 
     pub fn many(&mut self, count: u32) -> &mut Many {

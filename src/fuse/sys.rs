@@ -29,16 +29,15 @@ pub fn is_root() -> bool {
 /// Octets from which memory is taken from the kernel and given back to it one by one. What is less is used again as it is,
 /// such as the buffers of most reads: to have them mapped anew takes longer than to fill them.
 #[cfg(target_env = "gnu")]
-const MAPPED: libc::c_int = 320 * 1024;
+const MAPPED: libc::c_int = 192 * 1024;
 
 /// Has freed memory given back to the kernel. Pieces of messages come and go by the megabyte on all threads; glibc would
-/// soon keep them in a heap for each thread, and twice as much as is in use would stay resident.
+/// soon keep them in the heap of each thread, and twice as much as is in use would stay resident.
 pub fn return_freed_memory() {
     // SAFETY: takes no pointer; a value that is not accepted changes nothing.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
-        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 

@@ -145,6 +145,14 @@ impl Case {
         if self.op == Op::Rename { self.at(&format!("a{n}")) } else { self.old(n) }
     }
 
+    /// Ends the connection. What is sent before the mount has seen that would be lost as well, and that is another cut.
+    fn strike(&self) {
+        let seen = || self.mount.log().matches("connection closed").count();
+        let before = seen();
+        self.proxy.strike(Action::Fin);
+        wait_for(RECOVERY, || (seen() > before).then_some(())).expect("the mount sees that its connection has ended");
+    }
+
     fn found(&mut self, path: &str, query: &str) -> usize {
         match self.judge.select(&self.account.wire_name(path)) {
             Ok(_) => self.judge.search(query).unwrap().len(),
@@ -165,7 +173,7 @@ impl Case {
     /// Where the operation's lines begin and end on a connection of its own, in each direction.
     fn measure(&mut self) -> [RangeInclusive<u64>; 2] {
         let old = self.prepare(0);
-        self.proxy.strike(Action::Fin);
+        self.strike();
         self.run(0, &old).unwrap();
         let lines = self.proxy.transcript();
         let connection = lines.iter().map(|line| line.connection).max().unwrap();
@@ -186,7 +194,7 @@ impl Case {
         let what = format!("{:?} {fault:?}", self.op);
         self.proxy.add(fault.on(next..=next));
         let fired = self.proxy.stats().faults;
-        self.proxy.strike(Action::Fin);
+        self.strike();
         let outcome = self.run(n, &old);
         let fired = self.proxy.stats().faults > fired;
         let counts = self.counts(n);

@@ -51,7 +51,8 @@ struct Load {
     message: Option<Arc<Message>>,
     texts: Vec<(Section, EntryId)>,
     parts: Vec<Arc<Object>>,
-    /// Octets, about.
+    large: Vec<FilePart>,
+    /// Octets of texts and parts, about.
     octets: u64,
 }
 
@@ -103,19 +104,24 @@ impl Account {
     }
 
     /// What is small comes in one FETCH for all messages that have it under the same sections; the beginnings of what is
-    /// large, each by itself. All of them are under way at once.
+    /// large, each by itself. All of them are under way at once, what is small first: the server reads a large part from
+    /// its beginning to tell of its end.
     async fn bring_contents(self: &Arc<Self>, index: &Index, wants: Wants, coming: Vec<Coming>) {
-        // What is large comes by itself, and waits for nothing of its message that is on its way already.
-        for coming in &coming {
+        // Where something is on its way already, what is large waits for none of it.
+        for coming in coming.iter().filter(|coming| coming.waits()) {
             if let Some(message) = self.messages.get(&(index.id, coming.uid)) {
-                self.bring_large(&message, wants).await;
+                let (large, _) = self.wanted_parts(&message, wants).await;
+                self.bring_large(&large, wants);
             }
         }
         let mut groups: Vec<(Vec<Section>, Vec<Load>)> = Vec::new();
-        for coming in coming {
-            let Some(load) = self.load(index, wants, coming).await else { continue };
+        let (mut large, mut rest) = (Vec::new(), Vec::new());
+        let loads = join_all(coming.into_iter().map(|coming| self.load(index, wants, coming))).await;
+        for mut load in loads.into_iter().flatten() {
+            large.append(&mut load.large);
             let sections = load.sections();
             if sections.is_empty() || sections.len() > SECTIONS {
+                rest.push(load);
                 continue;
             }
             match groups.iter_mut().find(|(same, _)| *same == sections) {
@@ -123,17 +129,23 @@ impl Account {
                 None => groups.push((sections, vec![load])),
             }
         }
-        join_all(groups.into_iter().map(|(sections, loads)| self.bring_group(index, sections, loads))).await;
+        let groups = join_all(groups.into_iter().map(|(sections, loads)| self.bring_group(index, sections, loads)));
+        let large = async {
+            self.bring_large(&large, wants);
+            drop(rest);
+        };
+        tokio::join!(biased; groups, large);
     }
 
-    /// What of a message is neither here nor on its way; that of large parts is on its way then.
+    /// What of a message is neither here nor on its way.
     async fn load(self: &Arc<Self>, index: &Index, wants: Wants, mut coming: Coming) -> Option<Load> {
         coming.earlier().await;
         let summary = index.get(coming.uid)?;
         let id = (index.id, coming.uid);
         let whole = self.whole(index.id, &summary).ok()?;
         let locator = whole.locator.clone();
-        let mut load = Load { coming, locator, message: None, texts: Vec::new(), parts: Vec::new(), octets: 0 };
+        let (texts, parts, large) = (Vec::new(), Vec::new(), Vec::new());
+        let mut load = Load { coming, locator, message: None, texts, parts, large, octets: 0 };
         if wants.intersects(Wants::WHOLE) {
             recall(&whole).await;
             if summary.size > SMALL {
@@ -155,19 +167,19 @@ impl Account {
                 load.texts.push((section, entry));
             }
         }
-        for part in self.bring_large(&message, wants).await {
-            if !self.content.holds(&part.object) {
-                load.octets += part.object.length().octets();
-                load.parts.push(part.object);
-            }
+        let (large, small) = self.wanted_parts(&message, wants).await;
+        load.large = large;
+        for part in small.into_iter().filter(|part| !self.content.holds(&part.object)) {
+            load.octets += part.object.length().octets();
+            load.parts.push(part.object);
         }
         load.message = Some(message);
         Some(load)
     }
 
-    /// Starts fetching what is wanted of the large parts of a message. The others of which something is wanted.
-    async fn bring_large(&self, message: &Message, wants: Wants) -> Vec<FilePart> {
-        let mut others = Vec::new();
+    /// The parts of a message of which something is wanted: those that come each by itself, and the others.
+    async fn wanted_parts(&self, message: &Message, wants: Wants) -> (Vec<FilePart>, Vec<FilePart>) {
+        let (mut large, mut small) = (Vec::new(), Vec::new());
         for part in message.parts(&self.content) {
             let octets = part.object.length().octets();
             let is_read =
@@ -178,13 +190,15 @@ impl Account {
             recall(&part.object).await;
             // The sizes of others cannot be seen at their ends.
             let has_ends = matches!(part.encoding, Encoding::Identity | Encoding::Base64);
-            if octets > if is_read || !has_ends { SMALL } else { ENDS } {
-                self.reading.prefetch(&self.content, &part, wants);
-            } else {
-                others.push(part);
-            }
+            let is_large = octets > if is_read || !has_ends { SMALL } else { ENDS };
+            if is_large { &mut large } else { &mut small }.push(part);
         }
-        others
+        (large, small)
+    }
+
+    /// Starts fetching what is wanted of large parts.
+    fn bring_large(&self, parts: &[FilePart], wants: Wants) {
+        parts.iter().for_each(|part| self.reading.prefetch(&self.content, part, wants));
     }
 
     async fn bring_group(&self, index: &Index, sections: Vec<Section>, loads: Vec<Load>) {

@@ -89,6 +89,11 @@ impl Arrivals {
 }
 
 impl Coming {
+    /// Is something to be waited for?
+    pub fn waits(&self) -> bool {
+        !self.earlier.is_empty()
+    }
+
     /// Waits for what brings some of it already.
     pub async fn earlier(&mut self) {
         for arrival in self.earlier.drain(..) {
@@ -120,7 +125,7 @@ impl Account {
             let missing = wanted.filter(|id| !is_structure || !self.messages.contains(id));
             let coming = missing.filter_map(|id| self.arrivals.expect(id, fetch.wants));
             // Those that are waited for hold up no others.
-            let (at_once, later): (Vec<Coming>, Vec<Coming>) = coming.partition(|coming| coming.earlier.is_empty());
+            let (at_once, later): (Vec<Coming>, Vec<Coming>) = coming.partition(|coming| !coming.waits());
             for coming in [at_once, later].into_iter().filter(|coming| !coming.is_empty()) {
                 tokio::spawn(Arc::clone(self).bring(Arc::clone(&index), fetch.wants, coming));
             }

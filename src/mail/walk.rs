@@ -23,24 +23,29 @@ const RUN: u32 = 3;
 /// The same when the first is at an end of the mailbox.
 const RUN_FROM_END: u32 = 2;
 
-/// Messages of the first batch of contents, and the most of one.
-const FIRST: usize = 16;
-const MAX: usize = 256;
+/// How many messages a batch is of.
+#[derive(Clone, Copy, Debug)]
+struct Batches {
+    first: usize,
+    /// Each is so many times the one before.
+    growth: usize,
+    most: usize,
+}
 
-/// Each batch is so many times the one before; that of structures.
-const GROWTH: usize = 4;
-const GROWTH_OF_STRUCTURES: usize = 8;
+/// Structures: some 300 octets each, a tenth of that compressed. The caller keeps more than twice as many as may be ahead,
+/// which are two batches.
+const STRUCTURES: Batches = Batches { first: 128, growth: 8, most: 512 };
+/// Texts are small. Of parts more may be asked for soon, when those that are seen first have been looked at.
+const TEXTS: Batches = Batches { first: 16, growth: 16, most: 256 };
+const PARTS: Batches = Batches { growth: 4, ..TEXTS };
 
 /// Who takes so long from one thing to the next is not waiting for us: his batches do not grow.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// The same of structures: some 300 octets each, a tenth of that compressed. The caller keeps more than twice as many as
-/// may be ahead, which are two batches.
-const FIRST_STRUCTURES: usize = 128;
-const MAX_STRUCTURES: usize = 512;
-
-/// A program that lists a mailbox and then walks it begins within this time.
+/// A program that lists a mailbox and then walks it begins within this time, with one of so many messages: each of its
+/// threads begins somewhere.
 const JUST: Duration = Duration::from_secs(2);
+const THREADS: usize = 4;
 
 /// Octets of contents that may be ahead of a walker, about, and once something more is wanted one message besides: half of
 /// what is kept of texts.
@@ -123,6 +128,11 @@ impl Wants {
     /// Is anything of `other` in it?
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// What is in it and in `other`.
+    pub fn within(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// What is in it and not in `other`.
@@ -209,8 +219,8 @@ struct Walker {
     refused: u32,
     behind: VecDeque<Uid>,
     ahead: VecDeque<Ahead>,
-    batch: usize,
-    structures: usize,
+    /// The last batches of structures, texts and all else.
+    batches: [usize; 3],
     last: Duration,
     is_slow: bool,
 }
@@ -253,15 +263,38 @@ impl Walker {
 
     /// Of how many messages ahead all of this was asked for, and of how many more it should be now: none as long as the
     /// last batch is ahead, or when nothing is wanted.
-    fn due(&self, wants: Wants, last: usize, (first, growth, most): (usize, usize, usize)) -> (usize, usize) {
+    fn due(&self, wants: Wants, last: usize, batches: Batches) -> (usize, usize) {
+        if wants.is_empty() {
+            return (0, 0);
+        }
         let ready = self.ahead.iter().take_while(|ahead| ahead.asked.contains(wants)).count();
         let batch = match last {
-            _ if wants.is_empty() || last > 0 && ready >= last => 0,
-            0 => first,
+            0 => batches.first,
+            _ if ready >= last => 0,
             _ if self.is_slow => last,
-            _ => (last * growth).min(most),
+            _ => (last * batches.growth).min(batches.most),
         };
-        (if wants.is_empty() { 0 } else { ready }, batch)
+        (ready, batch)
+    }
+
+    /// Asks for this of messages ahead, from the first that it was not asked of, as far as [`BUDGET`] allows.
+    fn ask_ahead(&mut self, wants: Wants, (ready, batch): (usize, usize)) -> Option<Fetch> {
+        // Refilled when half of it is used up, so that there are few fetches; but what was not wanted before comes at
+        // once, and of the next message though the budget was spent on other things.
+        let spent: u64 = self.ahead.iter().map(|a| a.asked.cost(a.size)).sum();
+        let mut is_next = ready == 0;
+        let mut room = if !is_next && spent > BUDGET / 2 { 0 } else { BUDGET.saturating_sub(spent) };
+        let mut uids = Vec::new();
+        for message in self.ahead.iter_mut().take(ready + batch).filter(|a| !a.asked.contains(wants)) {
+            let asked = message.asked | wants;
+            let cost = asked.cost(message.size).saturating_sub(message.asked.cost(message.size));
+            if cost > room && !is_next {
+                break;
+            }
+            (room, is_next, message.asked) = (room.saturating_sub(cost), false, asked);
+            uids.push(message.uid);
+        }
+        (!uids.is_empty()).then_some(Fetch { uids, wants })
     }
 
     fn go_to(&mut self, uid: Uid) {
@@ -294,14 +327,14 @@ pub struct Walks {
     dates: Option<Dates>,
     /// Dates of the last messages that nobody was expected to ask for.
     jumps: VecDeque<i64>,
-    /// When the mailbox was listed, until somebody begins somewhere.
-    listed: Option<Duration>,
+    /// When the mailbox was listed, and at how many messages somebody began since, until it was at an end of it.
+    listed: Option<(Duration, usize)>,
 }
 
 impl Walks {
     /// Somebody lists the mailbox.
     pub fn list(&mut self, now: Duration) {
-        self.listed = Some(now);
+        self.listed = Some((now, 0));
     }
 
     /// Somebody wants this of a message; `now` is a time since any fixed one. What to fetch ahead of him.
@@ -354,10 +387,12 @@ impl Walks {
         }
         let ends = [mailbox.messages().next(), mailbox.messages().next_back()];
         let end = ends.iter().position(|message| message.is_some_and(|message| message.uid == uid));
-        // Who asks for another message first did not list it to walk it.
-        let just_listed = self.listed.take().is_some_and(|at| now.saturating_sub(at) < JUST);
+        let just_listed = self.listed.take().filter(|(at, begun)| now.saturating_sub(*at) < JUST && *begun < THREADS);
+        if end.is_none() {
+            self.listed = just_listed.map(|(at, begun)| (at, begun + 1));
+        }
         self.walkers.push(Walker {
-            way: end.filter(|_| just_listed).map(|end| Way { by_date: false, back: end == 1 }),
+            way: end.filter(|_| just_listed.is_some()).map(|end| Way { by_date: false, back: end == 1 }),
             at: uid,
             from_end: end.is_some(),
             run: 1,
@@ -366,8 +401,7 @@ impl Walks {
             refused: 0,
             behind: VecDeque::new(),
             ahead: VecDeque::new(),
-            batch: 0,
-            structures: 0,
+            batches: [0; 3],
             last: Duration::ZERO,
             is_slow: false,
         });
@@ -423,53 +457,28 @@ impl Walks {
             return Vec::new();
         }
         let wants = walker.next_wants();
-        let contents = if is_walk { wants.without(Wants::STRUCTURE) } else { Wants::default() };
-        let (ready, batch) = walker.due(contents, walker.batch, (FIRST, GROWTH, MAX));
-        let structure = if wants.intersects(Wants::STRUCTURE) { Wants::STRUCTURE } else { Wants::default() };
-        let sizes = (FIRST_STRUCTURES, GROWTH_OF_STRUCTURES, MAX_STRUCTURES);
-        let (known, structures) = walker.due(structure, walker.structures, sizes);
-        let reach = (ready + batch).max(known + structures);
+        let of_walk = if is_walk { wants.without(Wants::STRUCTURE) } else { Wants::default() };
+        let kinds = [
+            (wants.within(Wants::STRUCTURE), STRUCTURES),
+            (of_walk.within(Wants::TEXTS), TEXTS),
+            (of_walk.without(Wants::TEXTS), PARTS),
+        ];
+        let due: [_; 3] = std::array::from_fn(|kind| walker.due(kinds[kind].0, walker.batches[kind], kinds[kind].1));
+        let reach = due.iter().map(|(ready, batch)| ready + batch).max().unwrap_or(0);
         let end = walker.ahead.back().map_or(walker.at, |a| a.uid);
         let more = self.beside(mailbox, way, end, reach.saturating_sub(walker.ahead.len()));
         let walker = &mut self.walkers[at];
         let asked = Wants::default();
         walker.ahead.extend(more.into_iter().map(|(uid, size)| Ahead { uid, size, asked }));
         let mut fetches = Vec::new();
-        if structures > 0 {
-            let some = walker.ahead.iter_mut().take(known + structures).filter(|a| !a.asked.contains(structure));
-            fetches.extend(fetch(some, structure));
-            walker.structures = structures;
-        }
-        if batch > 0 {
-            // Refilled when half of it is used up, so that there are few fetches; but what was not wanted before comes at
-            // once, and of the next message though the budget was spent on other things.
-            let spent: u64 = walker.ahead.iter().map(|a| a.asked.cost(a.size)).sum();
-            let mut is_next = ready == 0;
-            let mut room = if !is_next && spent > BUDGET / 2 { 0 } else { BUDGET.saturating_sub(spent) };
-            let fits = |a: &&mut Ahead| {
-                let cost = contents.cost(a.size).saturating_sub(a.asked.cost(a.size));
-                let fits = cost <= room || is_next;
-                room = if fits { room.saturating_sub(cost) } else { 0 };
-                is_next = false;
-                fits
-            };
-            let some = walker.ahead.iter_mut().take(ready + batch).filter(|a| !a.asked.contains(contents));
-            if let Some(fetch) = fetch(some.take_while(fits), contents) {
+        for (kind, (ready, batch)) in due.into_iter().enumerate().filter(|(_, (_, batch))| *batch > 0) {
+            if let Some(fetch) = walker.ask_ahead(kinds[kind].0, (ready, batch)) {
                 fetches.push(fetch);
-                walker.batch = batch;
+                walker.batches[kind] = batch;
             }
         }
         fetches
     }
-}
-
-fn fetch<'a>(messages: impl Iterator<Item = &'a mut Ahead>, wants: Wants) -> Option<Fetch> {
-    let mut uids = Vec::new();
-    for message in messages {
-        message.asked = message.asked | wants;
-        uids.push(message.uid);
-    }
-    (!uids.is_empty()).then_some(Fetch { uids, wants })
 }
 
 #[cfg(test)]

@@ -197,15 +197,22 @@ fn who_passes_attachments_by_gets_none() {
 
 #[test]
 fn batches_grow_with_one_batch_ahead_and_not_for_who_takes_his_time() {
-    let sizes = |seen: &Seen| -> Vec<usize> {
-        let contents = seen.fetches.iter().filter(|fetch| fetch.wants == Wants::WHOLE);
-        contents.map(|fetch| fetch.uids.len()).collect()
+    let sizes = |seen: &Seen, wants: Wants| -> Vec<usize> {
+        seen.fetches.iter().filter(|fetch| fetch.wants.contains(wants)).map(|fetch| fetch.uids.len()).collect()
     };
-    let quick = play(&mailbox(2000, 100, i64::from), program(0..2000, reads_messages));
-    let all = sizes(&quick);
-    assert!(all.starts_with(&[16, 64, 256, 256, 256]), "{all:?}");
+    let (whole, texts, parts) = (Wants::WHOLE, Wants::TEXTS, Wants::SIZES | Wants::PARTS);
+    for (each, wants, expected) in [
+        (reads_messages as fn(u32) -> Vec<Wants>, whole, &[16, 64, 256, 256, 256][..]),
+        (reads_texts, texts, &[16, 256, 256]),
+        // What is seen of parts may change, texts stay texts.
+        (reads_all, texts, &[16, 256, 256]),
+        (reads_all, parts, &[16, 64, 256]),
+    ] {
+        let all = sizes(&play(&mailbox(2000, 100, i64::from), program(0..2000, each)), wants);
+        assert!(all.starts_with(expected), "{wants:?}: {all:?}");
+    }
     let slow = program(0..100, reads_messages).into_iter().map(|(at, number, wants)| (at * 400, number, wants));
-    assert!(sizes(&play(&usual(), slow)).iter().all(|count| *count <= FIRST));
+    assert!(sizes(&play(&usual(), slow), whole).iter().all(|count| *count <= TEXTS.first));
 }
 
 #[test]
@@ -278,18 +285,24 @@ fn who_begins_right_after_a_listing_gets_structures_with_the_first_message_and_n
     for (first, second) in [(0, 1), (199, 198)] {
         let mut walks = Walks::default();
         walks.list(Duration::ZERO);
-        assert_eq!(ask(&mut walks, 1, first, Wants::STRUCTURE), [(Wants::STRUCTURE, uid(second), FIRST_STRUCTURES)]);
+        assert_eq!(ask(&mut walks, 1, first, Wants::STRUCTURE), [(Wants::STRUCTURE, uid(second), STRUCTURES.first)]);
         assert_eq!(ask(&mut walks, 2, first, Wants::TEXTS), []);
         // Another one is no walk, though its structure is known by now.
         assert_eq!(ask(&mut walks, 3, 100, Wants::STRUCTURE | Wants::TEXTS), []);
         let more = ask(&mut walks, 4, second, Wants::STRUCTURE);
-        assert_eq!(more.last().map(|fetch| (fetch.0, fetch.2)), Some((Wants::TEXTS, FIRST)));
+        assert_eq!(more.last().map(|fetch| (fetch.0, fetch.2)), Some((Wants::TEXTS, TEXTS.first)));
     }
-    // Long after the listing, in the middle of it, or after another one, one message is one message.
-    let mut walks = Walks::default();
-    walks.list(Duration::ZERO);
-    assert_eq!(ask(&mut walks, 1, 50, Wants::STRUCTURE), []);
-    assert_eq!(ask(&mut walks, 2, 0, Wants::STRUCTURE), []);
+    // Threads begin at several places at once; who asks here and there did not list it to walk it.
+    for (others, fetched) in [(1, 1), (3, 1), (4, 0)] {
+        let mut walks = Walks::default();
+        walks.list(Duration::ZERO);
+        for number in 0..others {
+            assert_eq!(ask(&mut walks, 1, 50 + number * 30, Wants::STRUCTURE), []);
+        }
+        assert_eq!(ask(&mut walks, 2, 0, Wants::STRUCTURE).len(), fetched, "{others}");
+        assert_eq!(ask(&mut walks, 3, 199, Wants::STRUCTURE), [], "{others}");
+    }
+    // Long after the listing, or in the middle of it, one message is one message.
     for (at, number) in [(60_000, 0), (1, 50)] {
         let mut walks = Walks::default();
         walks.list(Duration::ZERO);

@@ -37,9 +37,10 @@
 //!   beginning of a large file, is held back until he goes on or closes it (`account::reads`).
 //! * *One path for changes.* Whatever is heard of a mailbox is an `Event` into `mail::mailbox::Mailbox::apply`, and
 //!   comes out as `Change`s: new mtimes, and invalidations to the kernel.
-//! * *Listings.* Directories are not opened: the kernel does without OPENDIR, and keeps what it listed by itself. That of
-//!   a message never changes, so looking through a mailbox again asks nobody; that of a mailbox is taken from it at its end
-//!   (`fuse::adapter`), so that its beginning is always asked for, which is when the server is (`fs::readdir`).
+//! * *Listings.* To open a directory asks the server, and tells what is wrong; to read one asks nobody and holds nothing
+//!   (`fs::readdir`, `tree::offset`). The kernel keeps the listing of a message, which never changes. Without OPENDIR
+//!   (FUSE_NO_OPENDIR_SUPPORT) a walk makes two requests less for each message; but then errors come from readdir(3), which
+//!   many programs take for an empty directory, and some ask for ever.
 //! * *In step.* One connection watches while nobody needs it: IDLE in the mailbox that is listed most, NOTIFY for the
 //!   others (`imap::machine`). News makes a mailbox doubtful, and one that was listed lately is looked into by itself
 //!   (`account::watch`): by SELECT with the MODSEQ that is known (QRESYNC), else CHANGEDSINCE and a list of UIDs, else by
@@ -111,7 +112,7 @@
 //!   twice is as good as once; otherwise a lost connection is `Error::Uncertain`. No bare EXPUNGE and no CLOSE exist.
 //! * Invariant: a name depends on nothing that can change, and a message is found from the UID in its name alone.
 //! * Deliberately absent: MULTISEARCH (no server in wide use has it), SEARCH=FUZZY (a search means the same everywhere),
-//!   a table of inodes, lookup counts, handles of directories, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
+//!   a table of inodes, lookup counts, snapshots of directories, a name cache, UTF8=ACCEPT and IMAP4rev2 (names have one wire form),
 //!   BINARY (its sizes are wrong on servers in wide use), changes without a server (they are refused), a cache that two
 //!   mounts share.
 //!

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -40,7 +41,7 @@ fn mounted(account: &Account, proxy: &Proxy) -> Mount {
 }
 
 fn count(directory: &Path) -> std::io::Result<usize> {
-    common::list(directory)
+    fs::read_dir(directory).map(Iterator::count)
 }
 
 /// How often the client sent a word.
@@ -151,5 +152,5 @@ fn grep_costs_a_fraction_of_grep_dash_r() {
     eprintln!("imapfs grep: {our_time:?}, {our_bytes} octets; grep -r: {their_time:?}, {their_bytes} octets");
     assert_eq!((ours.len(), &ours), (20, &theirs));
     assert!(our_bytes * 10 < their_bytes, "{our_bytes} of {their_bytes} octets");
-    assert!(our_time < their_time, "{our_time:?} of {their_time:?}");
+    assert!(our_time * 2 < their_time, "{our_time:?} of {their_time:?}");
 }

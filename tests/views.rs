@@ -92,7 +92,7 @@ async fn a_mailbox_can_be_the_root() {
         [("Old", ""), ("2026-11-21T0915_Alïce_A.1", ""), ("Old/2026-11-21T0915_Alïce_A.1", "Old")]
     {
         let (directory, parent) = (mounted.find(directory).await.unwrap(), mounted.find(parent).await.unwrap());
-        let dots = mounted.fs.readdir(directory.attr.ino, 0, 2).await.unwrap().entries;
+        let dots = mounted.fs.readdir(directory.attr.ino, false, 0, 2).await.unwrap();
         let dots: Vec<_> = dots.iter().map(|e| (e.name.as_str(), e.entry.attr.ino)).collect();
         assert_eq!(dots, [(".", directory.attr.ino), ("..", parent.attr.ino)]);
     }
@@ -112,7 +112,8 @@ async fn a_listing_can_be_cut_anywhere() {
     let server = Server::with_messages((0..40).map(|n| plain(&format!("n{n}"))));
     let mounted = Mounted::new(&server).await;
     let inbox = mounted.find("INBOX").await.unwrap().attr.ino;
-    let read = async |offset, max| mounted.fs.readdir(inbox, offset, max).await.unwrap().entries;
+    assert_eq!(mounted.fs.opendir(inbox).await, Ok(false));
+    let read = async |offset, max| mounted.fs.readdir(inbox, false, offset, max).await.unwrap();
     let whole = read(0, 1000).await;
     assert_eq!(whole.len(), 42);
     let gone = whole.iter().position(|entry| entry.name.ends_with(".7")).unwrap();
@@ -175,7 +176,7 @@ async fn kinds_are_kept_apart() {
         let found = mounted.find(path).await.unwrap();
         assert_eq!(found.attr.kind, kind);
         let (file, directory) =
-            (mounted.fs.open(found.attr.ino, false, 0).await, mounted.fs.readdir(found.attr.ino, 0, 9).await);
+            (mounted.fs.open(found.attr.ino, false, 0).await, mounted.fs.opendir(found.attr.ino).await);
         match kind {
             Kind::Directory => assert_eq!((file.unwrap_err(), directory.is_ok()), (Error::IsDirectory, true), "{path}"),
             Kind::File => assert_eq!((file.is_ok(), directory.unwrap_err()), (true, Error::NotDirectory), "{path}"),
@@ -221,4 +222,17 @@ async fn readers_do_not_disturb_each_other() {
     for reader in readers {
         reader.await.unwrap().expect_no_errors("many readers");
     }
+}
+
+/// What the kernel keeps of a listing is whole, though something of it went away while it was read.
+#[tokio::test]
+async fn a_listing_that_is_kept_is_whole() {
+    let server = Server::with_messages([plain("one")]);
+    let mounted = Mounted::new(&server).await;
+    let message = mounted.find(&format!("INBOX/{}", mounted.names("INBOX").await.unwrap()[0])).await.unwrap().attr.ino;
+    let read = async |kept| mounted.fs.readdir(message, kept, 0, 99).await.unwrap().len();
+    assert!(mounted.fs.opendir(message).await.unwrap());
+    let whole = read(true).await;
+    mounted.fs.unlink(message, "body.txt").await.unwrap();
+    assert_eq!((read(true).await, mounted.fs.opendir(message).await, read(false).await), (whole, Ok(false), whole - 1));
 }

@@ -129,9 +129,8 @@ impl Filesystem for Tree {
         reply.attr(&TTL, &self.get(ino).attr);
     }
 
-    /// The kernel asks once, and keeps listings by itself from then on.
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.error(Errno::ENOSYS);
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {

@@ -144,10 +144,6 @@ impl Account {
             return Err(Error::protocol("what the server says of the parts and what it gives do not agree"));
         }
         self.messages.put((message.mailbox, message.summary.uid), Arc::clone(&new));
-        for directory in message.entries.iter().filter(|entry| entry.content.is_directory()) {
-            // A closed channel: nobody is mounted.
-            let _ = self.changed.send(Changed::Parts(message.mailbox, message.summary.uid, directory.id));
-        }
         // The sizes that were told already came from the same server.
         for entry in message.entries.iter().filter(|entry| message.known_size(entry.id).is_some()) {
             self.tell_size(message, entry.id);

@@ -107,10 +107,6 @@ const LIST_MAX: u64 = 64 * 1024 * 1024;
 /// How long after a listing what it did not tell is taken for absent by who only wants to know that a name is free.
 const LISTED: Duration = Duration::from_secs(60);
 
-/// How long a mailbox that was replaced by another is listed as that one: who opened it by its name may not have come to
-/// read it. Who holds it longer is told that it is stale.
-const REPLACED: Duration = Duration::from_secs(5);
-
 /// A listing that brought so many messages has left behind as much memory as it needs.
 const LARGE: usize = 10_000;
 
@@ -122,8 +118,6 @@ const EVENTS: usize = 4096;
 pub enum Changed {
     /// In a mailbox.
     Message(MailboxId, Change),
-    /// What is in a directory of a message turned out to be something else than was told.
-    Parts(MailboxId, Uid, EntryId),
     /// The size of an entry of a message turned out to be another one than was told.
     Size(MailboxId, Uid, EntryId),
     /// A mailbox came, went, or is another one under the same name.
@@ -169,8 +163,6 @@ struct Table {
     /// As they were kept last.
     kept: Kept,
     root: Option<MailboxId>,
-    /// What took the place of mailboxes that turned out to be others, and when that was seen.
-    replaced: HashMap<MailboxId, (MailboxId, Instant)>,
     /// When mailboxes came to a directory or went, as far as we saw.
     moved: HashMap<Option<MailboxId>, SystemTime>,
 }
@@ -370,11 +362,6 @@ impl Account {
         Ok(())
     }
 
-    /// What took the place of a mailbox a moment ago, under the same name: who was about to list the one lists the other.
-    pub fn successor(&self, id: MailboxId) -> Option<MailboxId> {
-        self.table().replaced.get(&id).filter(|(_, at)| at.elapsed() < REPLACED).map(|(new, _)| *new)
-    }
-
     /// All messages of a mailbox, ascending by UID, as they are now.
     pub async fn messages(self: &Arc<Self>, id: MailboxId) -> Result<Vec<Summary>> {
         self.begin_listing(id).await?;
@@ -429,12 +416,8 @@ impl Account {
             if let Some(validity) = index.successor() {
                 let mut table = self.table();
                 let renumbered = table.mailboxes.renumber(index.id, validity, &self.message_changes);
-                if let Some((new, _)) = &renumbered {
-                    table.replaced.retain(|_, (_, at)| at.elapsed() < REPLACED);
-                    table.replaced.insert(index.id, (*new, Instant::now()));
-                    if table.root == Some(index.id) {
-                        table.root = Some(*new);
-                    }
+                if let Some((new, _)) = renumbered.as_ref().filter(|_| table.root == Some(index.id)) {
+                    table.root = Some(*new);
                 }
                 drop(table);
                 self.tell_moved(renumbered.map(|(_, moved)| moved));

@@ -42,7 +42,6 @@ pub fn watch(
                     what
                 }
                 Changed::Message(id, Change::Reset) => vec![Invalidation::Data(directory(Some(id)).pack())],
-                Changed::Parts(id, uid, entry) => vec![Invalidation::Data(Node::Entry(id, uid, entry).pack())],
                 Changed::Size(id, uid, entry) => vec![Invalidation::Attr(Node::Entry(id, uid, entry).pack())],
                 Changed::Mailbox { parent, component } => {
                     let parent = directory(parent).pack();

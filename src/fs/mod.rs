@@ -35,7 +35,6 @@ use crate::tree::message_name::Names;
 use crate::tree::node::{Ino, MailboxId, Node};
 
 pub use self::read::Closer;
-pub use self::readdir::Listing;
 pub use self::rename::Replace;
 pub use self::spool::leftovers;
 pub use self::write::NewAttr;

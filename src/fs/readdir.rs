@@ -1,10 +1,10 @@
-//! readdir: a directory as it is now.
+//! opendir and readdir: a directory as it is now.
 //!
-//! 1. Nothing is opened. The kernel does without OPENDIR (FUSE_NO_OPENDIR_SUPPORT) and keeps listings by itself: one
-//!    that never changes costs no request when it is read again.
-//! 2. So the beginning of a listing is what opening was: a mailbox is brought up to date with the server, a search is
-//!    asked anew. All that follows is from memory.
-//! 3. An [`Offset`] names the last entry. A handle has no state, and no listing has to be held for one.
+//! 1. Opening is what asks the server: a mailbox is brought up to date, a search is asked anew. What is wrong is told
+//!    then: programs take it for an empty directory, or ask for ever, when they are told by readdir.
+//! 2. All that follows is from memory.
+//! 3. An [`Offset`] names the last entry. So no listing has to be held for who reads one.
+//! 4. What is in a message stays: the kernel keeps its listing, unless something in it is away or ours for now.
 
 use super::{DirEntry, Entry, Fs};
 use crate::error::{Error, Result};
@@ -13,18 +13,11 @@ use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node,
 use crate::tree::offset::Offset;
 use crate::tree::views::{MAILBOX_VIEWS, format_eml_name};
 
-/// A part of a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
-    /// Some entries; none at the end.
-    pub entries: Vec<DirEntry>,
-    /// The directory lists the same for ever: a message that is as the server told, with nothing of ours in it.
-    pub stays: bool,
-}
-
 /// What is to be listed, and what is so far.
 struct Lister {
     from: Offset,
+    /// Does the kernel keep it?
+    kept: bool,
     max: usize,
     entries: Vec<DirEntry>,
 }
@@ -46,65 +39,65 @@ impl Lister {
 }
 
 impl Fs {
-    /// At most `max` entries behind `offset` (0 is the start); none at the end. `.` and `..` are among them. From the start
-    /// on, a mailbox is brought up to date with the server.
-    pub async fn readdir(&self, ino: Ino, offset: u64, max: usize) -> Result<Listing> {
-        // Behind what is no offset of ours nothing comes.
-        let Some(from) = Offset::unpack(offset) else { return Ok(Listing { entries: Vec::new(), stays: false }) };
+    /// Opens a directory: a mailbox is brought up to date with the server, a search is asked anew. Is its listing to be kept:
+    /// that of a message that is as the server told, with nothing away and nothing of ours in it?
+    pub async fn opendir(&self, ino: Ino) -> Result<bool> {
         let node = self.node(ino)?;
-        let listed = self.list(node, Lister { from, max, entries: Vec::new() }).await;
-        match (listed, self.moved_to(node, self.node(ino)?)) {
-            (Err(Error::Stale | Error::NotFound), now) if now != node => {
-                self.list(now, Lister { from, max, entries: Vec::new() }).await
-            }
+        match (self.open_directory(node).await, self.node(ino)?) {
+            // It arrived elsewhere while it was looked for.
+            (Err(Error::Stale | Error::NotFound), now) if now != node => self.open_directory(now).await,
             (outcome, _) => outcome,
         }
     }
 
-    /// Where a directory is that is not where it was: a message that arrived elsewhere, as `now`, while it was looked for; a
-    /// mailbox that turned out to be another one. The kernel, which opened it without a word, cannot look again.
-    fn moved_to(&self, node: Node, now: Node) -> Node {
-        let successor = |id| self.account.successor(id);
-        match now {
-            Node::Mailbox(id) if now == node => successor(id).map_or(now, Node::Mailbox),
-            Node::MailboxView(id, view) if now == node => successor(id).map_or(now, |id| Node::MailboxView(id, view)),
-            _ => now,
+    async fn open_directory(&self, node: Node) -> Result<bool> {
+        match node {
+            Node::Root | Node::Mailbox(_) => self.bring_up(node).await?,
+            Node::MailboxView(id, MailboxView::Eml) => self.account.begin_listing(id).await?,
+            Node::Entry(id, uid, entry) => {
+                let message = self.account.message(id, uid).await?;
+                if !message.entry(entry)?.content.is_directory() {
+                    return Err(Error::NotDirectory);
+                }
+                let is_kept = message.is_as_told()
+                    && self.locals.names_in(node.pack()).is_empty()
+                    && !message.entries.children(entry).into_iter().any(|info| self.is_away(node, &info.name, info.id));
+                return Ok(is_kept);
+            }
+            Node::Search(number, _) => drop(self.find(number).await?),
+            Node::MailboxView(_, MailboxView::Search)
+            | Node::AccountView(AccountView::Control | AccountView::Search) => {}
+            _ => return Err(Error::NotDirectory),
+        }
+        Ok(false)
+    }
+
+    /// At most `max` entries behind `offset` (0 is the start); none at the end. `.` and `..` are among them. Of a listing that
+    /// is to be kept, as [`Fs::opendir`] told: as the server told it, whatever became of that since.
+    pub async fn readdir(&self, ino: Ino, kept: bool, offset: u64, max: usize) -> Result<Vec<DirEntry>> {
+        // Behind what is no offset of ours nothing comes.
+        let Some(from) = Offset::unpack(offset) else { return Ok(Vec::new()) };
+        let node = self.node(ino)?;
+        let list = || Lister { from, kept, max, entries: Vec::new() };
+        match (self.list(node, list()).await, self.node(ino)?) {
+            (Err(Error::Stale | Error::NotFound), now) if now != node => self.list(now, list()).await,
+            (outcome, _) => outcome,
         }
     }
 
-    async fn list(&self, node: Node, mut list: Lister) -> Result<Listing> {
-        let begins = list.from == Offset::Start;
-        let mut stays = false;
+    async fn list(&self, node: Node, mut list: Lister) -> Result<Vec<DirEntry>> {
         let parent = match node {
-            Node::Root | Node::Mailbox(_) => {
-                if begins {
-                    self.bring_up(node).await?;
-                }
-                match self.mailbox_of(node).flatten() {
-                    Some(id) if node != Node::Root => self.mailbox_node(self.account.mailbox(id)?.parent),
-                    _ => Node::Root,
-                }
-            }
-            Node::MailboxView(id, MailboxView::Eml) => {
-                if begins {
-                    self.account.begin_listing(id).await?;
-                }
-                self.mailbox_node(Some(id))
-            }
+            Node::Root | Node::Mailbox(_) => match self.mailbox_of(node).flatten() {
+                Some(id) if node != Node::Root => self.mailbox_node(self.account.mailbox(id)?.parent),
+                _ => Node::Root,
+            },
+            Node::MailboxView(id, MailboxView::Eml | MailboxView::Search) => self.mailbox_node(Some(id)),
+            Node::Entry(id, _, EntryId::DIRECTORY) => self.mailbox_node(Some(id)),
             Node::Entry(id, uid, entry) => {
                 let message = self.account.message(id, uid).await?;
-                let info = message.entry(entry)?;
-                if !info.content.is_directory() {
-                    return Err(Error::NotDirectory);
-                }
-                if entry == EntryId::DIRECTORY {
-                    self.mailbox_node(Some(id))
-                } else {
-                    Node::Entry(id, uid, info.parent)
-                }
+                Node::Entry(id, uid, message.entry(entry)?.parent)
             }
             Node::AccountView(AccountView::Control | AccountView::Search) => Node::Root,
-            Node::MailboxView(id, MailboxView::Search) => self.mailbox_node(Some(id)),
             Node::Search(number, SearchView::Messages) => self.search_parent(&*self.search(number)?),
             Node::Search(number, SearchView::Eml) => Node::Search(number, SearchView::Messages),
             _ => return Err(Error::NotDirectory),
@@ -118,7 +111,7 @@ impl Fs {
         match node {
             Node::Root | Node::Mailbox(_) => self.list_mailbox(node, &mut list).await?,
             Node::MailboxView(id, MailboxView::Eml) => self.list_messages(id, EntryId::RAW, &mut list),
-            Node::Entry(..) => stays = self.list_message(node, &mut list).await?,
+            Node::Entry(..) => self.list_message(node, &mut list).await?,
             Node::AccountView(AccountView::Control) => {
                 let views = AccountView::CONTROL.map(|view| (view.name().to_owned(), Node::AccountView(view)));
                 self.list_fixed(views, &mut list).await?;
@@ -126,14 +119,13 @@ impl Fs {
             Node::AccountView(_) => self.list_fixed(self.saved_searches(None), &mut list).await?,
             Node::MailboxView(id, _) => self.list_fixed(self.saved_searches(Some(id)), &mut list).await?,
             Node::Search(number, view) => {
-                let found = if begins { self.find(number).await? } else { self.found(number).await? };
+                let found = self.found(number).await?;
                 let entry = if view == SearchView::Eml { EntryId::RAW } else { EntryId::DIRECTORY };
                 self.list_found(&found, entry, &mut list);
             }
             Node::Local(_) => return Err(Error::NotDirectory),
         }
-        let mut locals = self.locals.names_in(node.pack());
-        stays &= locals.is_empty();
+        let mut locals = if list.kept { Vec::new() } else { self.locals.names_in(node.pack()) };
         locals.sort_by_key(|(_, node)| Offset::local(node.pack()));
         for (name, node) in locals {
             let at = Offset::local(node.pack());
@@ -141,7 +133,7 @@ impl Fs {
                 self.push_node(at, name, self.aliases.resolve(node), &mut list).await?;
             }
         }
-        Ok(Listing { entries: list.entries, stays })
+        Ok(list.entries)
     }
 
     /// Asks for the mailboxes and messages of a directory.
@@ -214,20 +206,25 @@ impl Fs {
         }
     }
 
-    /// What is in a message, or in a message that is attached to it. Does it stay so?
-    async fn list_message(&self, node: Node, list: &mut Lister) -> Result<bool> {
+    /// What is in a message, or in a message that is attached to it.
+    async fn list_message(&self, node: Node, list: &mut Lister) -> Result<()> {
         let Node::Entry(id, uid, entry) = node else { return Err(Error::NotDirectory) };
         let message = self.account.message(id, uid).await?;
-        let mut stays = message.is_as_told();
+        if !message.entry(entry)?.content.is_directory() {
+            return Err(Error::NotDirectory);
+        }
         for info in message.entries.children(entry).into_iter().filter(|e| e.listed || self.options.show_views) {
-            let is_away = self.locals.parked(node.pack(), &info.name).is_some();
-            if is_away || self.is_out_of_sight((id, uid), info.id) {
-                stays = false;
-            } else if list.wants(Offset::Part(info.id)) {
+            if list.wants(Offset::Part(info.id)) && (list.kept || !self.is_away(node, &info.name, info.id)) {
                 list.push(Offset::Part(info.id), info.name.to_string(), self.part_entry(&message, info.id)?);
             }
         }
-        Ok(stays)
+        Ok(())
+    }
+
+    /// Is a part of a message not to be seen now, or under another name?
+    fn is_away(&self, directory: Node, name: &str, entry: EntryId) -> bool {
+        let Node::Entry(id, uid, _) = directory else { return false };
+        self.locals.parked(directory.pack(), name).is_some() || self.is_out_of_sight((id, uid), entry)
     }
 
     fn list_found(&self, found: &Found, entry: EntryId, list: &mut Lister) {

@@ -24,7 +24,7 @@ use super::notify;
 use super::reply::{self, Answer, GENERATION};
 use super::request::{Call, Requests};
 use crate::error::Result;
-use crate::fs::{Closer, Fs, Handle, Listing, NewAttr};
+use crate::fs::{Closer, Fs, Handle, NewAttr};
 use crate::tree::node::Ino;
 
 /// What we want of the kernel, where it can. Never the write-back cache: the kernel would then keep its own idea of a
@@ -49,7 +49,7 @@ const MAX_BACKGROUND: u16 = 64;
 const ENTRIES: usize = 384;
 const ENTRIES_PLUS: usize = 144;
 
-/// A listing that the kernel keeps: the next ones make no READDIR. What it takes for granted without OPENDIR.
+/// A listing that the kernel keeps: the next ones make no READDIR. The handle tells that it is one.
 const KEPT_DIRECTORY: FopenFlags = FopenFlags::FOPEN_CACHE_DIR.union(FopenFlags::FOPEN_KEEP_CACHE);
 
 /// Octets in a block of statfs.
@@ -69,8 +69,6 @@ pub(super) struct Adapter {
     pub(super) busy: Arc<Busy>,
     /// Set before the first request.
     pub(super) notifier: Arc<OnceLock<Notifier>>,
-    /// The kernel (before Linux 5.1) takes ENOSYS to OPENDIR for an error.
-    pub(super) opens_directories: bool,
 }
 
 impl Adapter {
@@ -106,19 +104,6 @@ impl Adapter {
         };
         self.answer(request, about, |fs| work(fs, name), reply);
     }
-
-    /// What has the kernel drop the listing that it has just kept, before it is told that this was the end: so the next
-    /// one asks again, unless this one stays as it is. It waits for pages of the directory, which are never locked for
-    /// the time of a request.
-    fn drop_listing(&self, ino: INodeNo) -> impl FnOnce(&Listing) + Send + 'static {
-        let notifier = self.notifier.clone();
-        move |listing| {
-            if let (true, false, Some(notifier)) = (listing.entries.is_empty(), listing.stays, notifier.get()) {
-                // It fails when the kernel keeps nothing, which is as good.
-                let _ = notifier.inval_inode(ino, 0, 0);
-            }
-        }
-    }
 }
 
 fn call(name: &'static str, request: &Request, ino: INodeNo) -> Call {
@@ -131,7 +116,6 @@ impl Filesystem for Adapter {
             // An old kernel does without.
             let _ = config.add_capabilities(capability);
         }
-        self.opens_directories = !config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
         // These give back the old value, or the limit when they refuse; both numbers are within the limits.
         let _ = config.set_max_write(MAX_IO);
         let _ = config.set_max_background(MAX_BACKGROUND);
@@ -247,18 +231,24 @@ impl Filesystem for Adapter {
         self.commits.run(call("fsync", request, ino), work, reply::empty(reply));
     }
 
-    /// Nothing is to be opened: the kernel asks for this once and then no more, nor for the release.
-    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        if self.opens_directories { reply.opened(FileHandle(0), KEPT_DIRECTORY) } else { reply.error(Errno::ENOSYS) }
+    fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let work = move |fs: Arc<Fs>| async move { fs.opendir(Ino(ino.0)).await };
+        self.answer(request, ("opendir", ino), work, move |answer| match answer {
+            // Without these flags the kernel also drops what it keeps of the directory. So it keeps only what was read
+            // by handles with them, and nothing has to be invalidated.
+            Ok(kept) => {
+                reply.opened(FileHandle(kept.into()), if kept { KEPT_DIRECTORY } else { FopenFlags::empty() });
+            }
+            Err(errno) => reply.error(errno),
+        });
     }
 
-    fn readdir(&self, request: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let (underway, drop_listing) = (self.busy.begin(Ino(ino.0)), self.drop_listing(ino));
-        let work = move |fs: Arc<Fs>| async move { fs.readdir(Ino(ino.0), offset, ENTRIES).await };
+    fn readdir(&self, request: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let (underway, kept) = (self.busy.begin(Ino(ino.0)), handle.0 != 0);
+        let work = move |fs: Arc<Fs>| async move { fs.readdir(Ino(ino.0), kept, offset, ENTRIES).await };
         self.answer(request, ("readdir", ino), work, move |answer| match answer {
-            Ok(listing) => {
-                drop_listing(&listing);
-                for found in listing.entries {
+            Ok(entries) => {
+                for found in entries {
                     let attr = found.entry.attr;
                     if reply.add(INodeNo(attr.ino.0), found.next, file_type(attr.kind), &found.name) {
                         break;
@@ -271,13 +261,19 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn readdirplus(&self, request: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let (look, underway, drop_listing) = (self.look, self.busy.begin(Ino(ino.0)), self.drop_listing(ino));
-        let work = move |fs: Arc<Fs>| async move { fs.readdir(Ino(ino.0), offset, ENTRIES_PLUS).await };
+    fn readdirplus(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let (look, underway, kept) = (self.look, self.busy.begin(Ino(ino.0)), handle.0 != 0);
+        let work = move |fs: Arc<Fs>| async move { fs.readdir(Ino(ino.0), kept, offset, ENTRIES_PLUS).await };
         self.answer(request, ("readdirplus", ino), work, move |answer| match answer {
-            Ok(listing) => {
-                drop_listing(&listing);
-                for found in listing.entries {
+            Ok(entries) => {
+                for found in entries {
                     let attr = look.attr(&found.entry.attr);
                     // fuser has one lifetime for both; an estimated size must not outlive its use.
                     let ttl = found.entry.entry_ttl.min(found.entry.attr_ttl);

@@ -115,7 +115,6 @@ pub fn serve(fs: Arc<Fs>, runtime: Handle, mountpoint: &Path, options: &Options)
         look: attr::Look::new(options),
         busy: busy.clone(),
         notifier: notifier.clone(),
-        opens_directories: true,
     };
     let mut config = fuser::Config::default();
     config.n_threads = Some(options.threads.max(1));

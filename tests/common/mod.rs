@@ -17,8 +17,6 @@ pub use imap::Imap;
 pub use mount::Mount;
 pub use server::{Account, Security, Server};
 
-use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Waits until `probe` answers something: asks every few milliseconds, `None` after `limit`.
@@ -33,9 +31,4 @@ pub fn wait_for<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Opt
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// How many entries a directory has. What is wrong with it is told when it is read: opening it asks nobody.
-pub fn list(directory: impl AsRef<Path>) -> io::Result<usize> {
-    std::fs::read_dir(directory)?.try_fold(0, |count, entry| entry.map(|_| count + 1))
 }

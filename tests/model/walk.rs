@@ -79,10 +79,11 @@ impl Mounted {
 
     /// All entries of a directory, `.` and `..` left out.
     pub async fn list(&self, directory: Ino) -> Result<Vec<DirEntry>> {
+        let kept = self.fs.opendir(directory).await?;
         let mut all = Vec::new();
         let mut offset = 0;
         let end = loop {
-            match self.fs.readdir(directory, offset, BATCH).await.map(|listing| listing.entries) {
+            match self.fs.readdir(directory, kept, offset, BATCH).await {
                 Ok(batch) if batch.is_empty() => break Ok(()),
                 Ok(batch) => {
                     offset = batch[batch.len() - 1].next;

@@ -120,10 +120,11 @@ impl Mounted {
     }
 
     async fn list(&self, ino: Ino) -> Result<Vec<DirEntry>> {
+        let kept = self.fs.opendir(ino).await?;
         let mut all = Vec::new();
         let mut offset = 0;
         let end = loop {
-            match self.fs.readdir(ino, offset, BATCH).await.map(|listing| listing.entries) {
+            match self.fs.readdir(ino, kept, offset, BATCH).await {
                 Ok(batch) if batch.is_empty() => break Ok(()),
                 Ok(batch) => {
                     offset = batch[batch.len() - 1].next;

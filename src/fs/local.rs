@@ -184,13 +184,28 @@ impl Locals {
         self.lock().files.get(&node).cloned()
     }
 
-    /// Takes a file in; the one that is there already when another caller was faster.
-    pub fn insert(&self, local: Arc<Local>) -> Arc<Local> {
-        Arc::clone(self.lock().files.entry(local.node).or_insert(local))
+    /// One more handle of a file.
+    pub fn open(&self, node: Node) -> Option<Arc<Local>> {
+        let inner = self.lock();
+        let local = inner.files.get(&node)?;
+        local.facts().opens += 1;
+        Some(Arc::clone(local))
     }
 
+    /// Takes a file in, and opens it; the one that is there already when another caller was faster.
+    pub fn insert(&self, local: Arc<Local>) -> Arc<Local> {
+        let mut inner = self.lock();
+        let local = inner.files.entry(local.node).or_insert(local);
+        local.facts().opens += 1;
+        Arc::clone(local)
+    }
+
+    /// Forgets a file, unless it has been opened again.
     pub fn remove(&self, local: &Local) {
-        self.lock().files.remove(&local.node);
+        let mut inner = self.lock();
+        if local.facts().opens == 0 {
+            inner.files.remove(&local.node);
+        }
     }
 
     pub fn all(&self) -> Vec<Arc<Local>> {
@@ -373,6 +388,21 @@ mod tests {
         assert_eq!(locals.names_in(Ino(10)), [("message.eml~".to_owned(), node)]);
         assert_eq!(locals.unpark_scratch(Ino(10), "message.eml~").as_deref(), Some("message.eml"));
         assert_eq!(locals.parked(Ino(10), "message.eml"), None);
+    }
+
+    #[test]
+    fn a_file_that_is_opened_while_it_goes_is_not_forgotten() {
+        let locals = Locals::default();
+        let node = locals.number().unwrap();
+        let local = locals.insert(Local::new(node, Facts::default()));
+        // Its only handle was closed, and before it is forgotten another caller comes.
+        local.facts().opens -= 1;
+        let again = locals.open(node).unwrap();
+        locals.remove(&local);
+        assert!(locals.get(node).is_some_and(|there| Arc::ptr_eq(&there, &again)));
+        again.facts().opens -= 1;
+        locals.remove(&local);
+        assert!(locals.open(node).is_none() && locals.get(node).is_none());
     }
 
     #[test]

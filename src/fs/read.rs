@@ -63,7 +63,7 @@ impl Fs {
 
     /// Opens a file for reading, or for writing as well; `pid` is the thread that does.
     pub async fn open(&self, ino: Ino, write: bool, pid: u32) -> Result<Opened> {
-        if let Some(local) = self.local_file(ino) {
+        if let Some(local) = Node::unpack(ino).and_then(|node| self.locals.open(node)) {
             return Ok(self.open_local(local, pid));
         }
         if write {

@@ -105,8 +105,8 @@ impl Fs {
         Ok(Original { place, reader })
     }
 
+    /// A handle of a file that has been opened.
     pub(super) fn open_local(&self, local: Arc<Local>, pid: u32) -> Opened {
-        local.facts().opens += 1;
         let handle = self.new_handle();
         let open = OpenLocal { local, opener: pid, early: Mutex::default() };
         self.files().insert(handle, Arc::new(OpenFile::Local(open)));

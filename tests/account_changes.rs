@@ -8,6 +8,7 @@ mod model;
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::corpus::build;
 use imapfs::account::{Account, Deletion, Options};
@@ -352,13 +353,18 @@ async fn many_at_once_are_few_commands() {
         let pairs: Vec<u32> = outcomes.iter().flatten().map(|uid| uid.get()).collect();
         assert_eq!(pairs, (1..=299).collect::<Vec<_>>());
         assert!(changes(&server).len() <= 12, "{extensions:?}");
+        let are_sent_together = extensions.contains(&"MULTIAPPEND");
+        if are_sent_together {
+            // Messages are read from disk before, by other threads: all have been when the first is answered.
+            server.lock().delay = Duration::from_millis(200);
+        }
         let uploads = (0..40).map(|n| client.account.append(client.inbox, upload(&text(&format!("new{n}")))));
         for (n, outcome) in futures::future::join_all(uploads).await.into_iter().enumerate() {
             let message = server.message("INBOX", outcome.unwrap().get());
             assert_eq!(message.envelope().message_id.unwrap(), format!("<new{n}@corpus.example.test>").into_bytes());
         }
         let commands = changes(&server).len();
-        assert!(commands <= if extensions.contains(&"MULTIAPPEND") { 3 } else { 40 }, "{commands}");
+        assert!(commands <= if are_sent_together { 3 } else { 40 }, "{commands}");
     }
 }
 

@@ -198,7 +198,8 @@ fn who_walks_what_cannot_be_listed_is_told_and_comes_to_an_end() {
     let programs = [("rg", &["-l", "needle"][..]), ("grep", &["-r", "needle"]), ("find", &[]), ("ls", &["-R"])];
     for (program, args) in programs {
         let mut command = Command::new("timeout");
-        let output = command.args(["15", program]).args(args).arg(mount.join("Other")).output().unwrap();
+        let command = command.env("LC_ALL", "C").args(["15", program]).args(args);
+        let output = command.arg(mount.join("Other")).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code().is_some_and(|code| code == 1 || code == 2), "{program}: {}", output.status);
         assert!(error.contains("No route to host"), "{program}: {error}");

@@ -142,15 +142,19 @@ fn grep_costs_a_fraction_of_grep_dash_r() {
         let lines = lines.replace(mount.path().to_str().unwrap(), "");
         let mut lines: Vec<String> = lines.lines().map(str::to_owned).collect();
         lines.sort();
-        (lines, started.elapsed(), proxy.stats().bytes_down)
+        (lines, started.elapsed(), proxy.stats())
     };
     let output = |command: &mut Command| String::from_utf8(command.output().unwrap().stdout).unwrap();
-    let (ours, our_time, our_bytes) =
+    let (ours, our_time, our_stats) =
         cost(&mut |inbox| output(Command::new(env!("CARGO_BIN_EXE_imapfs")).args(["grep", "need[l]e"]).arg(inbox)));
-    let (theirs, their_time, their_bytes) =
+    let (theirs, their_time, their_stats) =
         cost(&mut |inbox| output(Command::new("grep").args(["-rI", "need[l]e"]).arg(inbox)));
-    eprintln!("imapfs grep: {our_time:?}, {our_bytes} octets; grep -r: {their_time:?}, {their_bytes} octets");
+    let [(our_trips, our_bytes), (their_trips, their_bytes)] =
+        [our_stats, their_stats].map(|stats| (stats.round_trips, stats.bytes_down));
+    eprintln!("imapfs grep: {our_time:?}, {our_trips} round trips, {our_bytes} octets");
+    eprintln!("grep -r: {their_time:?}, {their_trips} round trips, {their_bytes} octets");
     assert_eq!((ours.len(), &ours), (20, &theirs));
     assert!(our_bytes * 10 < their_bytes, "{our_bytes} of {their_bytes} octets");
-    assert!(our_time * 2 < their_time, "{our_time:?} of {their_time:?}");
+    // Five, and what the connection that watches has to say meanwhile. Times are no measure where others compute as well.
+    assert!(our_trips <= 8 && our_time < their_time, "{our_trips}; {our_time:?} of {their_time:?}");
 }

@@ -244,7 +244,8 @@ impl Fs {
             }
             (plan_retirement(&facts, at_end), facts.home.clone(), facts.content.clone())
         };
-        if fate == Fate::Stays {
+        // Who opens it just now goes on with it, and its next close is seen to.
+        if fate == Fate::Stays || !self.locals.remove(local) {
             return;
         }
         if let (Fate::IsKept, Some(home), Content::Spool(spool)) = (fate, &home, content)
@@ -256,7 +257,6 @@ impl Fs {
         if let Some(home) = home.filter(|home| self.locals.named(home.directory, &home.name) == Some(local.node)) {
             self.locals.remove_name(home.directory, &home.name);
         }
-        self.locals.remove(local);
         if let Node::Entry(..) = local.node {
             // What the kernel holds of the file is what was written, not what the message is.
             self.invalidate(Invalidation::Data(local.node.pack()));

@@ -200,12 +200,14 @@ impl Locals {
         Arc::clone(local)
     }
 
-    /// Forgets a file, unless it has been opened again.
-    pub fn remove(&self, local: &Local) {
+    /// Forgets a file, unless it has been opened again. Is it forgotten?
+    pub fn remove(&self, local: &Local) -> bool {
         let mut inner = self.lock();
-        if local.facts().opens == 0 {
+        let goes = local.facts().opens == 0;
+        if goes {
             inner.files.remove(&local.node);
         }
+        goes
     }
 
     pub fn all(&self) -> Vec<Arc<Local>> {
@@ -398,10 +400,10 @@ mod tests {
         // Its only handle was closed, and before it is forgotten another caller comes.
         local.facts().opens -= 1;
         let again = locals.open(node).unwrap();
-        locals.remove(&local);
+        assert!(!locals.remove(&local));
         assert!(locals.get(node).is_some_and(|there| Arc::ptr_eq(&there, &again)));
         again.facts().opens -= 1;
-        locals.remove(&local);
+        assert!(locals.remove(&local));
         assert!(locals.open(node).is_none() && locals.get(node).is_none());
     }
 

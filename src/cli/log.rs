@@ -1,5 +1,6 @@
 //! Where log lines go: standard error, a file, or the system's log.
 
+use std::fmt::Debug;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -7,12 +8,14 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::{Dispatch, Level, Metadata, Subscriber};
+use tracing::field::{Field, Visit};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt};
 
 use super::args::Global;
 use super::exit::{Exit, Failure};
@@ -30,18 +33,18 @@ pub fn start(global: &Global, background: bool) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter(global)?).with_ansi(false);
     // A second start in one process (tests) keeps the first log.
     let _ = match &global.log_file {
-        Some(path) => without_secrets(builder.with_writer(Arc::new(open(path)?)).finish()).try_init(),
+        Some(path) => filtered(builder.with_writer(Arc::new(open(path)?)).finish()).try_init(),
         None if background => {
             match UnixDatagram::unbound().and_then(|socket| socket.connect(SYSLOG).map(|()| socket)) {
                 // The system's log knows the time and the level.
                 Ok(socket) => {
                     let builder = builder.without_time().with_level(false).with_writer(Syslog(Arc::new(socket)));
-                    without_secrets(builder.finish()).try_init()
+                    filtered(builder.finish()).try_init()
                 }
                 Err(_) => Ok(()),
             }
         }
-        None => without_secrets(builder.with_writer(io::stderr).finish()).try_init(),
+        None => filtered(builder.with_writer(io::stderr).finish()).try_init(),
     };
     if background {
         // The default hook writes to standard error, which is /dev/null by then.
@@ -51,8 +54,32 @@ pub fn start(global: &Global, background: bool) -> Result<(), Failure> {
 }
 
 /// Silences async-imap whatever the filters say: at `trace` it logs each command, LOGIN and AUTHENTICATE with them.
-fn without_secrets(log: impl Subscriber + Send + Sync + for<'a> LookupSpan<'a>) -> Dispatch {
-    log.with(filter_fn(|metadata| !metadata.target().starts_with("async_imap"))).into()
+/// And [`Unawaited`] answers.
+fn filtered(log: impl Subscriber + Send + Sync + for<'a> LookupSpan<'a>) -> Dispatch {
+    log.with(filter_fn(|metadata| !metadata.target().starts_with("async_imap"))).with(Unawaited).into()
+}
+
+/// Silences fuser where it answers a request that the kernel has ended already: one of a connection that was aborted,
+/// or an interrupt that came after its answer. The kernel says ENOENT to both (libfuse's `fuse_send_msg` passes it over
+/// too); nobody waits for the answer, and nothing went wrong.
+struct Unawaited;
+
+impl<S: Subscriber> Layer<S> for Unawaited {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let mut is_unawaited = IsUnawaited(false);
+        event.record(&mut is_unawaited);
+        !is_unawaited.0
+    }
+}
+
+/// Whether an event is fuser's line that an answer met ENOENT.
+struct IsUnawaited(bool);
+
+impl Visit for IsUnawaited {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let line = || format!("Failed to send FUSE reply: {}", io::Error::from_raw_os_error(libc::ENOENT));
+        self.0 |= field.name() == "message" && format!("{value:?}") == line();
+    }
 }
 
 /// `IMAPFS_LOG`, else `RUST_LOG`, else by `-v`.
@@ -132,13 +159,28 @@ mod tests {
     fn no_filter_makes_the_crate_that_logs_passwords_talk() {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let builder = tracing_subscriber::fmt().with_env_filter("trace,async_imap::imap_stream=trace");
-        let log = without_secrets(builder.with_writer(Arc::new(open(&path).unwrap())).finish());
+        let log = filtered(builder.with_writer(Arc::new(open(&path).unwrap())).finish());
         tracing::dispatcher::with_default(&log, || {
             tracing::trace!(target: "async_imap::imap_stream", "LOGIN me hunter2");
             tracing::trace!(target: "imapfs::imap", "heard");
         });
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("heard") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn only_an_answer_that_nobody_waits_for_is_passed_over() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let log = filtered(tracing_subscriber::fmt().with_writer(Arc::new(open(&path).unwrap())).finish());
+        tracing::dispatcher::with_default(&log, || {
+            for errno in [libc::ENOENT, libc::EINVAL] {
+                tracing::error!("Failed to send FUSE reply: {}", io::Error::from_raw_os_error(errno));
+            }
+            tracing::info!("open: {}", io::Error::from_raw_os_error(libc::ENOENT));
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        let kept = ["Failed to send FUSE reply: Invalid argument", "open: No such file"];
+        assert!(text.lines().count() == 2 && kept.iter().all(|line| text.contains(line)), "{text}");
     }
 
     #[test]

@@ -124,12 +124,16 @@ pub fn serve(fs: Arc<Fs>, runtime: Handle, mountpoint: &Path, options: &Options)
 
     let mounting = mounted.mounting.clone();
     let serving = move || {
-        if let Err(error) = session.run() {
-            error!("serving the mount failed: {error}");
-            // It is still in place: nobody must hang on it.
-            if let Err(error) = mounting.unmount() {
-                warn!("{error}");
+        let left = match session.run() {
+            Ok(()) => mounting.clear(),
+            Err(error) => {
+                error!("serving the mount failed: {error}");
+                // It is still in place: nobody must hang on it.
+                mounting.unmount().map(drop)
             }
+        };
+        if let Err(error) = left {
+            warn!("{error}");
         }
         ending.send_replace(true);
     };

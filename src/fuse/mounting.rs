@@ -73,6 +73,16 @@ impl Mounting {
         }
         Ok(outcome)
     }
+
+    /// Takes away what is left where the kernel has ended the session and not the mount: `umount -f` of one in use, an
+    /// abort through fusectl. The device number alone would not do, it may be that of a younger mount by now.
+    pub(super) fn clear(&self) -> Result<()> {
+        let mounts = mountinfo::mounts()?;
+        let is_left = |mount: &&Mount| {
+            mount.device == self.device && mountinfo::mount_on(&mounts, &mount.target) == Some(mount) && is_dead(mount)
+        };
+        mounts.iter().rev().filter(is_left).try_for_each(|mount| detach(&mount.target, true).map(drop))
+    }
 }
 
 /// Unmounts an imapfs from `path`. `lazy`: also when somebody is using it, who can go on doing so.
@@ -125,8 +135,7 @@ pub(super) fn prepare(mountpoint: &Path, nonempty: bool) -> Result<PathBuf> {
     let path = resolve(mountpoint)?;
     // Not stat(2) first: of a dead mount it may still answer from the kernel's cache.
     if let Some(mount) = mountinfo::mount_on(&mountinfo::mounts()?, &path).filter(|mount| mount.kind == KIND) {
-        let owner = mount.owner.unwrap_or_else(sys::current_ids);
-        if !sys::statfs(&path, owner, PROBE).is_err_and(|error| is_dead(&error)) {
+        if !is_dead(mount) {
             return Err(Error::Busy(format!("an imapfs is already mounted on {shown}").into()));
         }
         detach(&path, true)?;
@@ -148,9 +157,11 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     fs::canonicalize(path).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
 }
 
-/// True when the daemon of the mount that was looked at has died.
-fn is_dead(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED))
+/// True when nobody serves this mount any more. Blocks for as long as [`PROBE`] when its daemon does not answer.
+fn is_dead(mount: &Mount) -> bool {
+    let owner = mount.owner.unwrap_or_else(sys::current_ids);
+    let errno = sys::statfs(&mount.target, owner, PROBE).err().and_then(|error| error.raw_os_error());
+    matches!(errno, Some(libc::ENOTCONN | libc::ECONNABORTED))
 }
 
 fn is_refused(error: &io::Error) -> bool {

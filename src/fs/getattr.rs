@@ -82,7 +82,9 @@ impl Fs {
         }
     }
 
-    /// Something inside a message, from what is in memory: an over-estimate when the size is not known yet.
+    /// Something inside a message, from what is in memory: an over-estimate when the size is not known yet. It holds for no
+    /// moment, and the kernel, which checks permissions itself, asks for the attributes before it opens a file then: no read
+    /// meets an estimate.
     pub(super) fn part_entry(&self, message: &Message, entry: EntryId) -> Result<Entry> {
         let node = Node::Entry(message.mailbox, message.summary.uid, entry);
         let mtime = i128::from(message.summary.internal_date) * 1_000_000_000;

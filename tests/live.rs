@@ -401,3 +401,31 @@ fn a_listing_that_is_kept_shows_what_is_away_or_ours_for_a_moment() {
     mount.assert_quiet(&[]);
     assert!(mount.unmount());
 }
+
+/// What programs look for in each directory the kernel asks for once in a message; a file of that name that is made shows at
+/// once all the same.
+#[test]
+fn what_is_looked_for_in_each_message_is_asked_for_once() {
+    let account = Server::dovecot().account();
+    append(&mut account.imap(), "INBOX", &letter("one"));
+    let mut mount = Mount::new(&account, &["--verbose"]);
+    let message = fs::read_dir(mount.join("INBOX")).unwrap().next().unwrap().unwrap().path();
+    let missed = || mount.log().matches("lookup: not found").count();
+    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    for (name, most) in [(".gitignore", 1), (".message.eml.swp", 1), ("no.pdf", 3)] {
+        let before = missed();
+        (0..3).for_each(|_| assert!(!is_there(&message.join(name))));
+        assert_eq!(missed() - before, most, "{name}");
+    }
+    let swap = message.join(".message.eml.swp");
+    for _ in 0..2 {
+        fs::write(&swap, "x").unwrap();
+        assert!(is_there(&swap));
+        fs::rename(&swap, message.join(".message.eml.swx")).unwrap();
+        assert!(!is_there(&swap) && is_there(&message.join(".message.eml.swx")));
+        fs::remove_file(message.join(".message.eml.swx")).unwrap();
+        assert!(!is_there(&message.join(".message.eml.swx")));
+    }
+    mount.assert_quiet(&[]);
+    assert!(mount.unmount());
+}

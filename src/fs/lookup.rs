@@ -1,7 +1,9 @@
 //! lookup: a name in a directory. A message is found from the UID in its name alone, whatever the mailbox holds.
 
+use std::time::Duration;
+
 use super::local_names::LocalName;
-use super::{Entry, Fs};
+use super::{Entry, Fs, IMMUTABLE_TTL};
 use crate::error::{Error, Result};
 use crate::mail::uid::Uid;
 use crate::tree::node::{AccountView, EntryId, Ino, MailboxId, MailboxView, Node};
@@ -9,6 +11,14 @@ use crate::tree::part_name::{HEADERS, RAW, TEXT};
 use crate::tree::views::{is_litter, parse_eml_name};
 
 impl Fs {
+    /// For how long the kernel may believe that no such name is in a directory, once [`Fs::lookup`] has not found it; zero:
+    /// it asks each time. No part of a message is called like that, and what is made here the kernel knows of: who looks
+    /// for `.gitignore` or `.hidden` in each directory asks once.
+    pub fn absence_ttl(parent: Ino, name: &str) -> Duration {
+        let is_message = matches!(Node::unpack(parent), Some(Node::Entry(..)));
+        if is_message && name.starts_with('.') { IMMUTABLE_TTL } else { Duration::ZERO }
+    }
+
     /// The entry of this name in a directory. Errors: `NotFound`, `NotDirectory`, `Stale`, and what the server says.
     pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Entry> {
         let node = self.node(parent)?;

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
@@ -124,8 +124,10 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = component(name);
+        let absence = name.as_ref().map_or(Duration::ZERO, |name| Fs::absence_ttl(Ino(parent.0), name));
         let work = move |fs: Arc<Fs>, name: String| async move { fs.lookup(Ino(parent.0), &name).await };
-        self.answer_named(request, ("lookup", parent), component(name), work, reply::entry(reply, self.look));
+        self.answer_named(request, ("lookup", parent), name, work, reply::found(reply, self.look, absence));
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {

@@ -1,15 +1,21 @@
 //! Answers in the kernel's form.
 
+use std::time::Duration;
+
 use fuser::{Errno, FileHandle, FopenFlags, Generation, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr};
 
 use super::attr::Look;
-use crate::fs::{Entry, Opened};
+use crate::fs::{Attr, Entry, Kind, Opened};
+use crate::tree::node::Ino;
 
 /// What came of a request, with the errno of an error.
 pub(super) type Answer<T> = Result<T, Errno>;
 
 /// Inode numbers are never used again for something else.
 pub(super) const GENERATION: Generation = Generation(0);
+
+/// What the kernel takes for a name that is not there: the inode number 0.
+const NOTHING: Attr = Attr { ino: Ino(0), kind: Kind::File, size: 0, mtime_nanos: 0, perm: 0 };
 
 /// Answers with nothing but success.
 pub(super) fn empty(reply: ReplyEmpty) -> impl FnOnce(Answer<()>) + Send + 'static {
@@ -24,6 +30,17 @@ pub(super) fn entry(reply: ReplyEntry, look: Look) -> impl FnOnce(Answer<Entry>)
     move |answer| match answer {
         Ok(entry) => reply.entry_with_ttls(&entry.attr_ttl, &entry.entry_ttl, &look.attr(&entry.attr), GENERATION),
         Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with a name that was looked for; for as long as `absence` the kernel need not ask again for one that is not
+/// there.
+pub(super) fn found(reply: ReplyEntry, look: Look, absence: Duration) -> impl FnOnce(Answer<Entry>) + Send + 'static {
+    move |answer| match answer {
+        Err(errno) if errno.code() == libc::ENOENT && !absence.is_zero() => {
+            reply.entry_with_ttls(&Duration::ZERO, &absence, &look.attr(&NOTHING), GENERATION);
+        }
+        answer => entry(reply, look)(answer),
     }
 }
 

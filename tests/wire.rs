@@ -253,24 +253,30 @@ fn a_path_that_is_known_is_opened_without_listing_its_mailbox() {
     assert!(!counted.mount.join(missing).exists());
 }
 
-/// Its structure and the whole of it are asked for at once.
+/// Its structure and the whole of it are asked for at once: by who knows its path, and by who begins a walk.
 #[test]
 fn the_text_of_a_small_message_takes_one_round_trip() {
-    let account = Server::dovecot().account();
-    let uid = account.imap().append("INBOX", &letter(1, b""), "", None).unwrap();
-    let proxy = Proxy::new(account.port).delay(Duration::from_millis(30)).recording();
-    let mount = Mount::new(&account.with(Security::None).through(&proxy), &["--no-compress"]);
-    let message = mount.message("INBOX", uid);
-    proxy.reset();
-    assert!(!fs::read(message.join("body.txt")).unwrap().is_empty());
-    assert!(!fs::read(message.join("headers.txt")).unwrap().is_empty());
-    let lines = proxy.transcript();
-    let is_answer = |line: &Line| line.dir == Dir::Down && line.text.contains("FETCH (");
-    let first = lines.iter().position(is_answer).unwrap();
-    let (before, after): (Vec<_>, Vec<_>) = lines.iter().enumerate().partition(|(at, _)| *at < first);
-    let asks = |lines: &[(usize, &Line)], what: &str| {
-        lines.iter().any(|(_, line)| line.dir == Dir::Up && line.text.contains(what))
-    };
-    assert!(asks(&before, "BODYSTRUCTURE") && asks(&before, "BODY.PEEK[]"), "{before:?}");
-    assert!(!asks(&after, "FETCH"), "{after:?}");
+    for walks in [false, true] {
+        let account = Server::dovecot().account();
+        let uids = [1, 2].map(|n| account.imap().append("INBOX", &letter(n, b""), "", None).unwrap());
+        let proxy = Proxy::new(account.port).delay(Duration::from_millis(30)).recording();
+        let mount = Mount::new(&account.with(Security::None).through(&proxy), &["--no-compress"]);
+        let message = mount.message("INBOX", uids[0]);
+        proxy.reset();
+        if walks {
+            assert_eq!(fs::read_dir(&message).unwrap().count(), 2);
+        }
+        assert!(!fs::read(message.join("body.txt")).unwrap().is_empty());
+        assert!(!fs::read(message.join("headers.txt")).unwrap().is_empty());
+        let lines = proxy.transcript();
+        let is_answer = |line: &Line| line.dir == Dir::Down && line.text.contains("FETCH (");
+        let first = lines.iter().position(is_answer).unwrap();
+        let (before, after): (Vec<_>, Vec<_>) = lines.iter().enumerate().partition(|(at, _)| *at < first);
+        let asks = |lines: &[(usize, &Line)], what: &str| {
+            let what = format!("UID FETCH {} (UID {what}", uids[0]);
+            lines.iter().any(|(_, line)| line.dir == Dir::Up && line.text.contains(&what))
+        };
+        assert!(asks(&before, "BODYSTRUCTURE") && asks(&before, "BODY.PEEK[]"), "{before:?}");
+        assert!(!asks(&after, ""), "{after:?}");
+    }
 }

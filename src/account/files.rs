@@ -42,7 +42,8 @@ impl Account {
 
     async fn message_for(self: &Arc<Self>, id: MailboxId, uid: Uid, text: bool) -> Result<Arc<Message>> {
         let summary = self.summary(id, uid).await?;
-        self.look_ahead((id, uid), Wants::STRUCTURE);
+        // Who begins a walk mostly reads on, and what he reads tells what he will want of all.
+        let text = self.look_ahead((id, uid), Wants::STRUCTURE) || text;
         if !self.messages.contains(&(id, uid)) {
             self.arrivals.wait((id, uid), Wants::STRUCTURE).await;
         }

@@ -116,10 +116,12 @@ impl Drop for Coming {
 }
 
 impl Account {
-    /// Somebody asks for this of a message: what he will want next is fetched from now on.
-    pub(super) fn look_ahead(self: &Arc<Self>, (mailbox, uid): Id, wants: Wants) {
-        let Ok(index) = self.index(mailbox) else { return };
-        for fetch in index.walk(self.arrivals.now(), uid, wants) {
+    /// Somebody asks for this of a message: what he will want next is fetched from now on. Is there any such thing?
+    pub(super) fn look_ahead(self: &Arc<Self>, (mailbox, uid): Id, wants: Wants) -> bool {
+        let Ok(index) = self.index(mailbox) else { return false };
+        let fetches = index.walk(self.arrivals.now(), uid, wants);
+        let walks = !fetches.is_empty();
+        for fetch in fetches {
             let is_structure = fetch.wants == Wants::STRUCTURE;
             let wanted = fetch.uids.into_iter().map(|uid| (mailbox, uid));
             let missing = wanted.filter(|id| !is_structure || !self.messages.contains(id));
@@ -130,6 +132,7 @@ impl Account {
                 tokio::spawn(Arc::clone(self).bring(Arc::clone(&index), fetch.wants, coming));
             }
         }
+        walks
     }
 
     /// Waits for what of an entry is on its way.

@@ -45,6 +45,8 @@ pub struct Dialect {
     pub idle: bool,
     /// NOTIFY, RFC 5465.
     pub notify: bool,
+    /// COMPRESS=DEFLATE, RFC 4978, can be had.
+    pub compress: bool,
     /// QRESYNC, RFC 7162, has been enabled.
     pub qresync: bool,
     /// Prefixes of the namespaces that `LIST "" "*"` may leave out.
@@ -81,6 +83,7 @@ impl Dialect {
             acl: server.offers("ACL"),
             idle: rev2 || server.offers("IDLE"),
             notify: server.offers("NOTIFY"),
+            compress: server.offers("COMPRESS=DEFLATE"),
             qresync: server.qresync,
             metadata: server.offers("METADATA"),
             append_limit: server.capabilities.iter().find_map(|c| c.strip_prefix("APPENDLIMIT=")?.parse().ok()),

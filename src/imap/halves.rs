@@ -56,6 +56,11 @@ pub fn halves(stream: Box<dyn Stream>, tls: bool) -> (Reader, Writer) {
 }
 
 impl Reader {
+    /// Are the server's octets deflated?
+    pub fn is_inflating(&self) -> bool {
+        self.inflate.is_some()
+    }
+
     /// From here on the server's octets are deflated; `unread` are those that came already.
     pub fn inflate(&mut self, unread: &[u8]) {
         self.inflate =

@@ -9,6 +9,7 @@
 //! 4. NO, BAD, BYE and the end of the stream are errors, always; what was asked and not told is never made up.
 //! 5. First come, first served, so no mailbox starves.
 
+mod compressing;
 mod routing;
 mod selecting;
 mod watching;
@@ -74,6 +75,7 @@ pub struct Machine {
     unasked: u64,
     useful: bool,
     watch: watching::Watch,
+    compress: compressing::Compress,
 }
 
 impl Machine {
@@ -97,6 +99,7 @@ impl Machine {
             unasked: 0,
             useful: false,
             watch: watching::Watch::default(),
+            compress: compressing::Compress::default(),
         }
     }
 
@@ -125,7 +128,7 @@ impl Machine {
 
     /// Is an answer of the server waited for?
     pub fn is_busy(&self) -> bool {
-        self.has_commands() || self.watch.is_asking()
+        self.has_commands() || self.watch.is_asking() || self.compress.is_asking()
     }
 
     fn has_commands(&self) -> bool {
@@ -163,7 +166,7 @@ impl Machine {
         while self.is_idling() && self.is_told_without_asking() {
             self.tell_without_asking();
         }
-        if self.queue.is_empty() || !self.end_idle() {
+        if self.holds_back() || self.queue.is_empty() || !self.end_idle() {
             return;
         }
         while self.pending.is_empty() && self.flights.len() < WINDOW {
@@ -364,7 +367,7 @@ impl Machine {
             return self.selected(selecting, refusal);
         }
         self.useful |= refusal.status == Status::Ok;
-        if self.watch_answered(number, &refusal) {
+        if self.watch_answered(number, &refusal) || self.compress_answered(number, &refusal) {
             return Ok(());
         }
         let at = self.flights.iter().position(|f| f.tags.contains(&number)).ok_or_else(unknown)?;

@@ -15,6 +15,7 @@ pub mod line;
 pub mod machine;
 pub mod options;
 pub mod outbox;
+pub mod pace;
 pub mod parse;
 pub mod pool;
 pub mod refusal;

@@ -63,7 +63,7 @@ pub struct Options {
     pub connections: usize,
     /// Use EXAMINE, never SELECT.
     pub read_only: bool,
-    /// COMPRESS=DEFLATE on the connections for metadata, where offered.
+    /// COMPRESS=DEFLATE where offered: on the connections for metadata, and on those for bodies over a slow line.
     pub compress: bool,
     /// Log the protocol, secrets and literals elided.
     pub debug_protocol: bool,

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::flight::Job;
 use super::machine::{Machine, Progress};
 use super::outbox::Outbox;
+use super::pace::Pace;
 use super::server::Watching;
 use super::setup::Wire;
 use crate::error::{Error, Result};
@@ -77,6 +78,7 @@ pub struct Session {
     used: Instant,
     /// Since when IDLE is on.
     idling: Option<Instant>,
+    pace: Pace,
 }
 
 impl Session {
@@ -97,6 +99,7 @@ impl Session {
             patient: false,
             used: now,
             idling: None,
+            pace: Pace::default(),
         }
     }
 
@@ -245,6 +248,9 @@ impl Session {
         self.take_frames()?;
         while self.machine.take_part(&mut self.wire.framer) {}
         let under_way = self.wire.framer.progress();
+        if self.pace.is_slow(now, octets, under_way > 0) {
+            self.machine.compress();
+        }
         if under_way > 0 {
             // In the middle of a response octets are progress, as long as somebody may want them.
             self.progress = now;
@@ -269,10 +275,20 @@ impl Session {
             self.progress = now;
             // An answer makes room for the next command, and its limits are others.
             if progress == Progress::Answered {
+                self.compress();
                 self.pump()?;
             }
         }
         Ok(())
+    }
+
+    /// Both directions are deflated from here on, if the server has just agreed to it.
+    fn compress(&mut self) {
+        if self.machine.begins_compress() {
+            let Wire { reader, writer, framer, .. } = &mut self.wire;
+            reader.inflate(&framer.take_rest());
+            writer.deflate();
+        }
     }
 
     fn deadline(&self) -> Instant {

@@ -13,7 +13,7 @@ mod watching;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -323,9 +323,9 @@ impl Dispatcher {
         let (options, counters) = (Arc::clone(&self.options), Arc::clone(&self.counters));
         let (server, opened) = (Arc::clone(&self.server), self.opened.0.clone());
         tokio::spawn(async move {
-            // Metadata shrinks to a tenth. Bodies shrink by a quarter, and on a fast line deflating costs more than that: a
-            // connection for them asks for it when it has seen that its line is slow.
-            let compress = place != Place::Bulk;
+            // Metadata shrinks to a tenth. Bodies shrink by a quarter, and on a fast line deflating costs more than that: the
+            // connections for them ask for it when one has seen that the line is slow.
+            let compress = place != Place::Bulk || counters.slow.load(Ordering::Relaxed);
             let result = setup::open(&options, &counters, Some(&server), compress).await;
             let _ = opened.send((place, result));
         });
@@ -419,6 +419,8 @@ impl Dispatcher {
         let since = self.slots.iter().find(|s| s.id == id).map(|s| s.since);
         if end.error.is_some() {
             self.lost = Some(Instant::now());
+            // It may be another network.
+            self.counters.slow.store(false, Ordering::Relaxed);
         }
         self.watch_lost(id, end.error.as_ref());
         self.slots.retain(|s| s.id != id);

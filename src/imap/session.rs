@@ -191,6 +191,9 @@ impl Session {
         } else if self.machine.can_watch() && now >= self.used + CALM {
             self.machine.begin_watch();
         }
+        if self.wire.open.counters().slow.load(Ordering::Relaxed) {
+            self.machine.compress();
+        }
         self.machine.pump();
         self.note_watching(now);
         let (output, commands) = self.machine.take_output();
@@ -249,7 +252,7 @@ impl Session {
         while self.machine.take_part(&mut self.wire.framer) {}
         let under_way = self.wire.framer.progress();
         if self.pace.is_slow(now, octets, under_way > 0) {
-            self.machine.compress();
+            self.wire.open.counters().slow.store(true, Ordering::Relaxed);
         }
         if under_way > 0 {
             // In the middle of a response octets are progress, as long as somebody may want them.

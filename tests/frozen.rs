@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
@@ -177,13 +178,17 @@ fn a_connection_that_leads_nowhere_costs_nothing_but_time() {
         let account = filled(Server::dovecot());
         let proxy = Proxy::new(account.port);
         let mut mount = Mount::new(&account.through(&proxy), &["--timeout", "2"]);
+        let struck = Cell::new(0);
         let failed = everything_ends_and_is_right_again(&format!("{action:?}"), &account, &mount, |stop| {
             if stop {
+                struck.set(proxy.open());
                 proxy.strike(action.clone());
             }
         });
-        // There is another way at once, and what was not begun is done over it.
-        assert_eq!(failed, ["stat"], "{action:?}");
+        // There is another way at once, and all is done over it but what ran into its deadline: of each connection the first
+        // command, where it was not at rest before.
+        let (stat, late): (Vec<_>, Vec<_>) = failed.into_iter().partition(|program| *program == "stat");
+        assert!(stat.len() == 1 && late.len() <= struck.get(), "{action:?}: {late:?} of {struck:?} connections");
         assert!(mount.unmount());
     }
 }

@@ -21,7 +21,7 @@ use self::rows::{message_event, summarize, summary_items, without_gone};
 use super::object::{Locator, SharedName};
 use crate::error::{Error, Result};
 use crate::imap::response::Data;
-use crate::imap::{Answer, Class, Client, Command, Target};
+use crate::imap::{Class, Client, Command, Target};
 use crate::mail::envelope::Summary;
 use crate::mail::flag::Flags;
 use crate::mail::mailbox::{Change, Event, Mailbox, Opened};
@@ -48,9 +48,6 @@ const FLAGS_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Octets that a first listing may have when it is asked for before it is known how many messages there are; a larger
 /// one is asked for again.
 const EARLY_MAX: u64 = 1 << 30;
-
-/// The answers of a command.
-type Answers = mpsc::UnboundedReceiver<Answer>;
 
 /// Where changes of messages are told, and how.
 #[derive(Clone, Debug)]

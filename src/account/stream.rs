@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::fetch::ANSWER_SLACK;
 use super::object::{Locator, Object};
-use crate::imap::{Answer, Client, Command, FetchItem};
+use crate::imap::{Answer, Answers, Client, Command, FetchItem};
 use crate::mail::uid::UidSet;
 
 /// What comes for a piece: its octets, or nothing when the stream ended before, and it is to be asked for alone.
@@ -33,11 +33,7 @@ pub fn fetch(client: &Client, object: &Object, ranges: &[Range<u64>]) -> Vec<Awa
 }
 
 /// Takes the answer in. Whatever is odd about it ends the stream, and what was not handed out is asked for again.
-async fn pour(
-    mut answers: mpsc::UnboundedReceiver<Answer>,
-    locator: Locator,
-    mut hopper: Hopper<oneshot::Sender<Bytes>>,
-) {
+async fn pour(mut answers: Answers, locator: Locator, mut hopper: Hopper<oneshot::Sender<Bytes>>) {
     let mut stated = None;
     while let Some(answer) = answers.recv().await {
         let octets = match answer {

@@ -1,16 +1,16 @@
 //! One command in flight: which answers are its own, how much it may bring, how it ends.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::answered::Answered;
 use super::line::Line;
 use super::refusal::{self, Refusal};
-use super::request::{Answer, Class, Command, Done, FetchItem, Request, Target};
+use super::request::{self, Answer, Class, Command, Done, FetchItem, Request, Target};
 use super::response::{BodyRow, Code, Data, FetchRow, SearchResult, Selected, Status};
 use crate::error::{Error, Result};
 use crate::mail::mailbox_name::MailboxName;
@@ -79,7 +79,7 @@ impl Job {
 
     /// A NOOP that nobody waits for.
     pub fn noop() -> Self {
-        let (answers, _) = mpsc::unbounded_channel();
+        let (answers, _) = request::answers();
         let (target, command, class) = (Target::Account, Command::Noop, Class::Small);
         Self::new(Request { target, command, class, limit: 1 << 20, parts: false, on: None, answers })
     }
@@ -146,7 +146,7 @@ impl Job {
                 result
             }
         };
-        let _ = self.request.answers.send(Answer::Done(result));
+        self.request.answers.send(Answer::Done(result));
     }
 }
 
@@ -168,8 +168,8 @@ pub struct Flight {
     code: Option<Code>,
     received: u64,
     delivered: bool,
-    /// What of which message has been delivered: one bit for each item of the FETCH.
-    answered: HashMap<Uid, u64>,
+    /// What of which message has been delivered.
+    answered: Answered,
     search: Option<SearchResult>,
 }
 
@@ -186,7 +186,7 @@ impl Flight {
             code: None,
             received: 0,
             delivered: false,
-            answered: HashMap::new(),
+            answered: Answered::default(),
             search: None,
         }
     }
@@ -214,12 +214,17 @@ impl Flight {
         }
     }
 
+    /// Answers that whoever asked has not taken yet.
+    pub fn untaken(&self) -> usize {
+        self.job.request.answers.untaken()
+    }
+
     /// Hands data to the requester, charged with `octets`.
     pub fn deliver(&mut self, data: Data, octets: u64) {
         self.charge(octets);
         if self.failed.is_none() {
             self.delivered = true;
-            let _ = self.job.request.answers.send(Answer::Data(data));
+            self.job.request.answers.send(Answer::Data(data));
         }
     }
 
@@ -228,7 +233,7 @@ impl Flight {
     pub fn takes_parts(&self, row: &FetchRow) -> bool {
         let Command::Fetch { uids, items, .. } = self.command() else { return false };
         let (Some(uid), Some(_), [body]) = (row.uid, row.size, &row.bodies[..]) else { return false };
-        let answered = self.answered.get(&uid).copied().unwrap_or(0);
+        let answered = self.answered.items(uid);
         let is_asked = |(n, item): (usize, &FetchItem)| match item {
             FetchItem::Body(section, range) => is_answer(body, section, *range) && answered & (1 << n) == 0,
             _ => false,
@@ -241,7 +246,7 @@ impl Flight {
         self.charge(part.len() as u64);
         if self.failed.is_none() {
             self.delivered = true;
-            let _ = self.job.request.answers.send(Answer::Part(size, part));
+            self.job.request.answers.send(Answer::Part(size, part));
         }
     }
 
@@ -300,7 +305,7 @@ impl Flight {
     fn tell_done(&mut self) {
         if let Some(code @ (Code::CopyUid(..) | Code::AppendUid(..))) = self.code.take() {
             let data = Data::Status(Status::Ok, Some(code), Bytes::new());
-            let _ = self.job.request.answers.send(Answer::Data(data));
+            self.job.request.answers.send(Answer::Data(data));
         }
     }
 
@@ -309,7 +314,7 @@ impl Flight {
         if let Some(search) = self.search.take()
             && self.failed.is_none()
         {
-            let _ = self.job.request.answers.send(Answer::Data(Data::Search(search)));
+            self.job.request.answers.send(Answer::Data(Data::Search(search)));
         }
         let result = match self.failed.take() {
             Some(error) => {
@@ -373,7 +378,7 @@ impl Flight {
         if has_content && !items.iter().any(|item| is_content(item, row)) {
             return false;
         }
-        let before = self.answered.get(&uid).copied().unwrap_or(0);
+        let before = self.answered.items(uid);
         let mut had = before;
         let mut mine = FetchRow { number: row.number, uid: row.uid, ..FetchRow::default() };
         for (n, item) in items.iter().enumerate().take(MAX_ITEMS) {
@@ -386,7 +391,7 @@ impl Flight {
         if had == before {
             return false;
         }
-        self.answered.insert(uid, had);
+        self.answered.set(uid, had, items.len());
         if oversize && mine.bodies.iter().any(|b| b.data.is_none()) {
             self.charge(octets);
             self.fail(Error::TooBig("the server sent more than was asked for".into()));

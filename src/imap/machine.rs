@@ -140,6 +140,11 @@ impl Machine {
         !self.queue.is_empty() || !self.flights.is_empty()
     }
 
+    /// The most answers to one command that whoever asked has not taken yet.
+    pub fn untaken(&self) -> usize {
+        self.flights.iter().map(Flight::untaken).max().unwrap_or(0)
+    }
+
     /// Has any command been carried out?
     pub fn is_useful(&self) -> bool {
         self.useful

@@ -1,5 +1,6 @@
 //! THE SERVER. One [`Client`] is a cloneable handle around a channel of typed [`Request`]s; tasks own the connections.
 
+pub mod answered;
 pub mod body_structure;
 pub mod change;
 pub mod command;
@@ -36,4 +37,4 @@ pub mod value;
 
 pub use options::{Credentials, Options, Tls};
 pub use pool::Client;
-pub use request::{Answer, Class, Command, Done, FetchItem, Request, Target};
+pub use request::{Answer, Answers, Class, Command, Done, FetchItem, Request, Target};

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::dispatcher::{Dispatcher, Order};
 use super::options::Options;
-use super::request::{Answer, Class, Command, Done, Request, Target};
+use super::request::{self, Answer, Answers, Class, Command, Done, Request, Target};
 use super::response::{Data, Selected};
 use super::server::{Event, Login, Server, Stats, Watching};
 use super::setup;
@@ -107,25 +107,18 @@ impl Client {
     /// message, had left), or when it has the same outcome twice (Store and Expunge with a validity, Subscribe, SetAcl,
     /// SetMetadata); else it ends with [`Error::Uncertain`], as it does when no answer comes in time. What a
     /// change that ends with an error is known to have done comes before, as `Data::Status` with COPYUID or APPENDUID.
-    pub fn send(&self, target: Target, command: Command, class: Class, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
+    pub fn send(&self, target: Target, command: Command, class: Class, limit: u64) -> Answers {
         self.request(target, command, class, limit, false)
     }
 
     /// The same for a FETCH of one large body, of which octets may come as [`Answer::Part`] while the rest is still on
     /// its way: only from servers of which it is known that their literals are as long as announced.
-    pub fn stream(&self, target: Target, command: Command, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
+    pub fn stream(&self, target: Target, command: Command, limit: u64) -> Answers {
         self.request(target, command, Class::Bulk, limit, self.server.is_ordered())
     }
 
-    fn request(
-        &self,
-        target: Target,
-        command: Command,
-        class: Class,
-        limit: u64,
-        parts: bool,
-    ) -> mpsc::UnboundedReceiver<Answer> {
-        let (answers, receiver) = mpsc::unbounded_channel();
+    fn request(&self, target: Target, command: Command, class: Class, limit: u64, parts: bool) -> Answers {
+        let (answers, receiver) = request::answers();
         // A closed channel drops `answers`, and the receiver sees the end without Done.
         let _ = self.requests.send(Request { target, command, class, limit, parts, on: self.on, answers });
         receiver
@@ -143,7 +136,7 @@ impl Client {
     }
 
     /// Collects the answers of a command that was sent.
-    pub async fn collect(answers: mpsc::UnboundedReceiver<Answer>) -> Result<(Vec<Data>, Done)> {
+    pub async fn collect(answers: Answers) -> Result<(Vec<Data>, Done)> {
         let (rows, end) = gather(answers).await;
         end.map(|done| (rows, done))
     }
@@ -158,7 +151,7 @@ impl Client {
     }
 }
 
-async fn gather(mut answers: mpsc::UnboundedReceiver<Answer>) -> (Vec<Data>, Result<Done>) {
+async fn gather(mut answers: Answers) -> (Vec<Data>, Result<Done>) {
     let mut rows = Vec::new();
     while let Some(answer) = answers.recv().await {
         match answer {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::response::{Code, Data};
 use super::search::Keys;
@@ -254,7 +254,33 @@ pub struct Request {
     /// The only connection that may answer; `Offline` when it is gone.
     pub on: Option<u64>,
     /// Each answer, then one `Answer::Done`. A dropped receiver never stops a command half-way.
-    pub answers: mpsc::UnboundedSender<Answer>,
+    pub answers: AnswerSender,
+}
+
+/// Where the answers to a request are read. As many as come find room; whoever reads them slower than they come holds up
+/// the connection a little ([`AnswerSender::untaken`]).
+pub type Answers = mpsc::Receiver<Answer>;
+
+/// Where they come from.
+#[derive(Debug)]
+pub struct AnswerSender(mpsc::Sender<Answer>);
+
+/// Both ends.
+pub fn answers() -> (AnswerSender, Answers) {
+    let (sender, receiver) = mpsc::channel(Semaphore::MAX_PERMITS);
+    (AnswerSender(sender), receiver)
+}
+
+impl AnswerSender {
+    /// Hands on an answer. That nobody reads it is no error.
+    pub fn send(&self, answer: Answer) {
+        let _ = self.0.try_send(answer);
+    }
+
+    /// How many have not been taken yet.
+    pub fn untaken(&self) -> usize {
+        self.0.max_capacity() - self.0.capacity()
+    }
 }
 
 /// What comes back.

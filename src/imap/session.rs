@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::flight::Job;
 use super::machine::{Machine, Progress};
@@ -43,6 +43,9 @@ const MAX_EXCESS: u64 = 16 << 20;
 /// After so many octets in one read those who wait for them come first: from a socket that never runs dry the task
 /// would read on for megabytes, and what it hands out would pile up.
 const MUCH: usize = 16 << 10;
+/// So many answers to a command that nobody has taken are waited for, and so many times a millisecond.
+const MANY: usize = 4096;
+const PATIENCE: u32 = 20;
 /// How long what is in flight may take when the connection is being closed, and then LOGOUT.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -155,6 +158,7 @@ impl Session {
                         if n >= MUCH {
                             tokio::task::yield_now().await;
                         }
+                        self.let_take().await;
                     }
                     Err(e) => return Err(Error::offline(format!("connection lost: {e}"))),
                 },
@@ -164,6 +168,17 @@ impl Session {
                 }
                 () = sleep_until(deadline) => self.late()?,
             }
+        }
+    }
+
+    /// Lets whoever asked take what has come, when that is much: what comes faster than it is taken would pile up. Not for
+    /// long: he may wait for something else of this connection first.
+    async fn let_take(&mut self) {
+        for _ in 0..PATIENCE {
+            if self.machine.untaken() < MANY {
+                return;
+            }
+            sleep(Duration::from_millis(1)).await;
         }
     }
 

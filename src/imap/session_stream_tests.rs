@@ -1,11 +1,10 @@
 //! A large body that is handed on while it comes.
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
-use super::super::request::{Answer, Class, Command, FetchItem, Request};
+use super::super::request::{self, Answer, Answers, Class, Command, FetchItem, Request};
 use super::super::response::Data;
-use super::super::testing::{Harness, mailbox, selected, session};
+use super::super::testing::{Harness, collect, mailbox, selected, session};
 use super::*;
 use crate::mail::section::Section;
 use crate::mail::uid::UidSet;
@@ -22,8 +21,8 @@ fn row(uid: u32, offset: u64, count: u64) -> String {
     format!("* 1 FETCH (UID {uid} RFC822.SIZE 9 BODY[1]<{offset}> {{{count}}}\r\n{literal})\r\n")
 }
 
-fn stream(harness: &Harness, offset: u64, count: u64, parts: bool) -> mpsc::UnboundedReceiver<Answer> {
-    let (answers, receiver) = mpsc::unbounded_channel();
+fn stream(harness: &Harness, offset: u64, count: u64, parts: bool) -> Answers {
+    let (answers, receiver) = request::answers();
     let items = vec![FetchItem::Size, FetchItem::Body(Section::part(&[1]), Some((offset, count as u32)))];
     let command = Command::Fetch { uids: UidSet::range(2, 2), items, changed_since: None };
     let (target, class, limit) = (mailbox("INBOX", 9), Class::Bulk, count + 4096);
@@ -32,7 +31,7 @@ fn stream(harness: &Harness, offset: u64, count: u64, parts: bool) -> mpsc::Unbo
 }
 
 /// How many parts came, and all octets, of which the row brought the last.
-async fn taken(mut answers: mpsc::UnboundedReceiver<Answer>) -> (usize, Vec<u8>, Result<()>) {
+async fn taken(mut answers: Answers) -> (usize, Vec<u8>, Result<()>) {
     let (mut parts, mut all, mut rows) = (0, Vec::new(), 0);
     while let Some(answer) = answers.recv().await {
         match answer {
@@ -105,4 +104,27 @@ async fn a_body_that_comes_before_its_size_comes_whole() {
 async fn more_than_was_asked_for_is_an_error() {
     let [(_, _, end), _] = both([row(2, 0, 4 * MIB), String::new()], true).await;
     assert!(end.is_err(), "{end:?}");
+}
+
+/// A hundred thousand rows that nobody takes: they come at their leisure, and in the end what else was asked is answered.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_taken_piles_up_slowly_and_holds_up_nobody_for_ever() {
+    let rows: String = (1..100_001).map(|n| format!("* {n} FETCH (UID {n} FLAGS (\\Seen))\r\n")).collect();
+    let mut harness = session();
+    harness.serve(move |tag, command| match command.split(' ').next().unwrap() {
+        "SELECT" => selected(tag),
+        "UID" => format!("{rows}{tag} OK done\r\n"),
+        _ => format!("{tag} OK done\r\n"),
+    });
+    let command =
+        Command::Fetch { uids: UidSet::range(1, 100_000), items: vec![FetchItem::Flags], changed_since: None };
+    let flags = harness.send(mailbox("INBOX", 9), command, 100 << 20);
+    let noop = harness.send(request::Target::Account, Command::Noop, MIB);
+    sleep(Duration::from_millis(10)).await;
+    // One read more than is too many.
+    assert!((MANY..3 * MANY).contains(&flags.len()), "{}", flags.len());
+    let (_, end) = timeout(Duration::from_secs(30), collect(noop)).await.unwrap();
+    assert!(end.unwrap().is_ok());
+    let (rows, end) = collect(flags).await;
+    assert!(rows.len() == 100_000 && end.unwrap().is_ok());
 }

@@ -16,7 +16,7 @@ use super::halves::halves;
 use super::line::{Chunk, Line, Literals, Octets};
 use super::machine::Machine;
 use super::options::{Credentials, Options, Tls};
-use super::request::{Answer, Class, Command, Done, FetchItem, Request, Target, Upload};
+use super::request::{self, Answer, Answers, Class, Command, Done, FetchItem, Request, Target, Upload};
 use super::response::Data;
 use super::server::{Event, Server};
 use super::session::Session;
@@ -110,8 +110,8 @@ pub fn session_of(server: &Server, read_only: bool) -> Harness {
 
 impl Harness {
     /// Sends a command to the session.
-    pub fn send(&self, target: Target, command: Command, limit: u64) -> mpsc::UnboundedReceiver<Answer> {
-        let (answers, receiver) = mpsc::unbounded_channel();
+    pub fn send(&self, target: Target, command: Command, limit: u64) -> Answers {
+        let (answers, receiver) = request::answers();
         let (class, parts, on) = (Class::Small, false, None);
         let _ = self.jobs.send(Job::new(Request { target, command, class, limit, parts, on, answers }));
         receiver
@@ -139,7 +139,7 @@ pub async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, mut answer: impl
 }
 
 /// All answers to the end; `None` when there was none.
-pub async fn collect(mut receiver: mpsc::UnboundedReceiver<Answer>) -> (Vec<Data>, Option<Result<Done>>) {
+pub async fn collect(mut receiver: Answers) -> (Vec<Data>, Option<Result<Done>>) {
     let mut rows = Vec::new();
     while let Some(answer) = receiver.recv().await {
         match answer {

@@ -179,10 +179,10 @@ impl Server {
             server.lock().in_flight.0 -= 1;
             // A caller that went away.
             for row in rows {
-                let _ = request.answers.send(Answer::Data(row));
+                request.answers.send(Answer::Data(row));
             }
             if let Some(end) = end {
-                let _ = request.answers.send(Answer::Done(end));
+                request.answers.send(Answer::Done(end));
             }
         };
         if delay.is_zero() {

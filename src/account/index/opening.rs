@@ -1,10 +1,10 @@
 //! How a mailbox is asked whether it changed: STATUS, SELECT, and SELECT with the MODSEQ that is known.
 
 use super::rows::{opened_by_select, opened_by_status, without_gone};
-use super::{Answers, Index, MESSAGES_MAX, ROW_MAX};
+use super::{Index, MESSAGES_MAX, ROW_MAX};
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, Selected};
-use crate::imap::{Class, Client, Command, Target};
+use crate::imap::{Answers, Class, Client, Command, Target};
 use crate::mail::mailbox::{Event, Opened};
 use crate::mail::uid::{UidSet, UidValidity};
 

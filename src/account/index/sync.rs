@@ -8,10 +8,10 @@ use std::time::Instant;
 use tracing::{debug, info};
 
 use super::rows::{is_unfinished, message_event, resync_events, summary_items, without_gone};
-use super::{Answers, EARLY_MAX, Index, MESSAGES_MAX, ROW_MAX, flags_event};
+use super::{EARLY_MAX, Index, MESSAGES_MAX, ROW_MAX, flags_event};
 use crate::error::{Error, Result};
 use crate::imap::response::{Data, Selected};
-use crate::imap::{Answer, Class, Client, Command, FetchItem};
+use crate::imap::{Answer, Answers, Class, Client, Command, FetchItem};
 use crate::mail::mailbox::{Event, Opened, Step};
 use crate::mail::uid::UidSet;
 

@@ -73,7 +73,7 @@ impl Machine {
         *received = received.saturating_add(octets);
         found.resynced &= *received <= job.request.limit;
         if found.resynced {
-            let _ = job.request.answers.send(Answer::Data(data.clone()));
+            job.request.answers.send(Answer::Data(data.clone()));
         }
         true
     }

@@ -35,6 +35,8 @@
 //!   want next (`mail::walk::Walks`) are pure; thin code carries it out.
 //! * *What nobody may want.* The kernel reads ahead by itself. A read that is only its guess, of one who looks at the
 //!   beginning of a large file, is held back until he goes on or closes it (`account::reads`).
+//! * *A slow line.* Bodies shrink by a quarter when they are deflated, and servers deflate slower than a fast line carries:
+//!   their connections ask for COMPRESS when one of them has seen that the line is slow (`imap::pace`).
 //! * *One path for changes.* Whatever is heard of a mailbox is an `Event` into `mail::mailbox::Mailbox::apply`, and
 //!   comes out as `Change`s: new mtimes, and invalidations to the kernel.
 //! * *Listings.* To open a directory asks the server, and tells what is wrong; to read one asks nobody and holds nothing
@@ -62,6 +64,7 @@
 //! | what | owner | bound |
 //! |---|---|---|
 //! | a connection | its session task | `--connections` |
+//! | answers on their way to who asked | the channel of their request | some thousands: a connection waits a little for who takes them slower than they come |
 //! | summaries of messages | `account::index`, one piece of memory each | 4 million a mailbox |
 //! | MIME trees | `account::Account::messages` | 8 MiB, least recently used go |
 //! | what is watched, and how much each mailbox is listed | `account::watch` | one a mailbox |

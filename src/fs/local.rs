@@ -200,10 +200,11 @@ impl Locals {
         Arc::clone(local)
     }
 
-    /// Forgets a file, unless it has been opened again. Is it forgotten?
+    /// Forgets a file, unless it has been opened again. Is it forgotten by this very call?
     pub fn remove(&self, local: &Local) -> bool {
         let mut inner = self.lock();
-        let goes = local.facts().opens == 0;
+        let is_there = inner.files.get(&local.node).is_some_and(|there| std::ptr::eq(&**there, local));
+        let goes = is_there && local.facts().opens == 0;
         if goes {
             inner.files.remove(&local.node);
         }
@@ -403,7 +404,7 @@ mod tests {
         assert!(!locals.remove(&local));
         assert!(locals.get(node).is_some_and(|there| Arc::ptr_eq(&there, &again)));
         again.facts().opens -= 1;
-        assert!(locals.remove(&local));
+        assert!(locals.remove(&local) && !locals.remove(&local));
         assert!(locals.open(node).is_none() && locals.get(node).is_none());
     }
 

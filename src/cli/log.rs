@@ -67,7 +67,10 @@ struct Unawaited;
 impl<S: Subscriber> Layer<S> for Unawaited {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let mut is_unawaited = IsUnawaited(false);
-        event.record(&mut is_unawaited);
+        // Few are errors, and only those are put into words twice.
+        if *event.metadata().level() == Level::ERROR {
+            event.record(&mut is_unawaited);
+        }
         !is_unawaited.0
     }
 }

@@ -11,7 +11,7 @@ use common::corpus::build::{attachment, noise, with_part};
 use common::proxy::{Action, Fault, Proxy};
 use common::{Mount, Security, Server};
 
-/// Octets of an attachment, and about as many of its body in base64.
+/// Octets of an attachment, and of its body in base64, about.
 const SIZE: usize = 1_500_000;
 const ENCODED: u64 = SIZE as u64 / 57 * 78;
 /// Octets a second.

@@ -77,14 +77,13 @@ mod tests {
     use crate::imap::dialect::Dialect;
     use crate::imap::flight::Job;
     use crate::imap::frame::{Framer, Limits};
+    use crate::imap::line::Octets;
 
     /// What the machine wants sent now.
     fn said(machine: &mut Machine) -> String {
         machine.pump();
-        let octets =
-            |octets| if let crate::imap::line::Octets::Text(text) = octets { text } else { Default::default() };
-        let text: Vec<u8> = machine.take_output().0.into_iter().flat_map(octets).collect();
-        String::from_utf8(text).unwrap()
+        let text = |octets| if let Octets::Text(text) = octets { text } else { panic!("{octets:?}") };
+        String::from_utf8(machine.take_output().0.into_iter().flat_map(text).collect()).unwrap()
     }
 
     fn hear(machine: &mut Machine, line: &str) {

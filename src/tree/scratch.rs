@@ -54,13 +54,13 @@ fn is_scratch(name: &str) -> bool {
         || name.strip_prefix('.').is_some_and(is_hidden_scratch)
 }
 
-/// mktemp(1): `tmp.XXXXXXXXXX`.
+/// mktemp(1): `tmp.` and ten random characters.
 fn is_mktemp(rest: &str) -> bool {
     rest.strip_prefix('.').is_some_and(|rest| is_random(rest, 10))
 }
 
-/// The rest of `.NAME.swp` and its like (vim counts down: swo, swn, and swx first; nano has it too), and of
-/// `.NAME.XXXXXX` (rsync).
+/// The rest of `.NAME.swp` and its like (vim counts down: swo, swn, and swx first; nano has it too), and of `.NAME.` and
+/// six random characters (rsync).
 fn is_hidden_scratch(rest: &str) -> bool {
     rest.rsplit_once('.').is_some_and(|(name, ending)| {
         let is_swap =

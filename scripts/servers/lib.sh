@@ -44,8 +44,8 @@ server_main() {
             fi
             return 0
         fi
-        # Somebody took the port between the choice and the use of it: another one.
-        grep -qiE 'address already in use|unable to bind' "$DIR/log" || break
+        # Somebody took the port between the choice and the use of it: another one. Cyrus goes on without, and says nothing.
+        server_alive || grep -qiE 'address already in use|unable to bind' "$DIR/log" || break
         server_stop
         mv "$DIR/log" "$DIR/log.$attempt"
     done

@@ -5,14 +5,18 @@
 mod common;
 mod model;
 
+use std::time::Duration;
+
 use common::corpus::build;
 use imapfs::error::Error;
 use imapfs::fs::Kind;
-use imapfs::imap::Command;
+use imapfs::imap::{Command, FetchItem};
+use imapfs::mail::uid::Uid;
 use model::lies::{Bodies, Expunged, Octets, Structure};
 use model::server::Cut;
 use model::walk::{Tally, expected};
 use model::{Lies, Mounted, Server};
+use tokio::time::timeout;
 
 const MESSAGES: u32 = 40;
 
@@ -153,4 +157,40 @@ async fn a_lie_in_one_row_of_a_batch_is_not_believed_and_costs_no_other_message(
         let (count, _) = fetches(&server);
         assert!(count <= 46, "{lies:?}: {count} exchanges");
     }
+}
+
+/// Texts of messages whose structures are known do not wait for the structures of those behind them.
+#[tokio::test]
+async fn what_can_be_asked_for_waits_for_nothing() {
+    let text = |number: u32| build::part("text/plain", &[], format!("Line of message {number}.\r\n"));
+    let message = |number: u32| build::multipart(&format!("message-{number}"), "mixed", &[text(number)]);
+    let server = Server::with_messages((1..=200).map(message));
+    let mounted = Mounted::lasting(&server).await;
+    let (known, unknown) = (100, 190);
+    server.lock().withheld = Some(unknown);
+    let listed = mounted.list(mounted.find("INBOX").await.unwrap().attr.ino).await.unwrap();
+    let messages = listed.into_iter().filter(|entry| entry.entry.attr.kind == Kind::Directory);
+    for message in messages.filter(|message| !message.name.starts_with('.')).take(3) {
+        let files = mounted.list(message.entry.attr.ino).await.unwrap();
+        let files = files.into_iter().filter(|file| file.entry.attr.kind == Kind::File);
+        for file in files.filter(|file| file.name.ends_with(".txt")) {
+            assert!(!mounted.cat(file.entry.attr.ino).await.unwrap().is_empty());
+        }
+    }
+    let asks = |item: &dyn Fn(&FetchItem) -> bool, uid: u32| {
+        let state = server.lock();
+        let is_it = |exchange: &model::Exchange| match &exchange.command {
+            Command::Fetch { uids, items, .. } => items.iter().any(item) && uids.contains(Uid::new(uid).unwrap()),
+            _ => false,
+        };
+        state.exchanges.iter().any(is_it)
+    };
+    let texts = async {
+        while !asks(&|item| matches!(item, FetchItem::Body(..)), known) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(20), texts).await.is_ok());
+    assert!(asks(&|item| *item == FetchItem::BodyStructure, unknown));
+    server.lock().withheld = None;
 }

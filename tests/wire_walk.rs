@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -174,6 +175,34 @@ fn messages_here_and_there() {
         texts.iter().for_each(|text| assert!(!fs::read(text).unwrap().is_empty()));
     });
     assert_eq!(slow.fetches().len(), 2 * texts.len());
+}
+
+/// A walker who looks at the first of a large part gets it in one exchange, as he does with those ahead of him.
+#[test]
+fn the_beginning_of_a_large_part_is_one_exchange() {
+    let slow = Slow::new(&Server::dovecot().account());
+    let uid = 101;
+    for message in (uid - 5..=uid).map(|uid| slow.mount.message("INBOX", uid)) {
+        assert!(fs::read_dir(&message).unwrap().count() > 0);
+        for text in ["headers.txt", "body.txt", "body.html"] {
+            assert!(!fs::read(message.join(text)).unwrap().is_empty());
+        }
+    }
+    let part = slow.mount.message("INBOX", uid).join("file-100.pdf");
+    assert_eq!(fs::metadata(&part).unwrap().len(), LARGE as u64);
+    slow.proxy.reset();
+    let mut file = fs::File::open(&part).unwrap();
+    let mut octets = vec![0; 64 << 10];
+    // As `rg` does, which looks for a byte order mark first.
+    let (mark, rest) = octets.split_at_mut(3);
+    file.read_exact(mark).unwrap();
+    file.read_exact(rest).unwrap();
+    drop(file);
+    assert!(octets == build::noise(LARGE, 100)[..64 << 10]);
+    // What the kernel guesses comes when he takes long to close it.
+    let mut fetches = slow.fetches();
+    fetches.retain(|fetch| fetch.contains(&format!("UID FETCH {uid} ")) && !fetch.contains("<163840."));
+    assert_eq!(fetches.len(), 1, "{fetches:?}");
 }
 
 /// Two programs at once: each is followed, and what both read comes once.

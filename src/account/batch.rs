@@ -155,7 +155,7 @@ impl Account {
                 load.parts.push(whole);
             }
         }
-        if wants.without(Wants::WHOLE).is_empty() {
+        if !wants.needs_structure() {
             return Some(load);
         }
         self.arrivals.wait(id, Wants::STRUCTURE).await;

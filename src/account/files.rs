@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::message::Message;
 use super::object::{Length, Object};
-use super::reading::Reader;
+use super::reader::Reader;
 use super::recall::recall;
 use super::{Account, Changed};
 use crate::error::{Error, Result};

@@ -19,6 +19,7 @@ mod mailbox_change;
 mod mailboxes;
 mod message;
 mod object;
+mod reader;
 mod reading;
 mod reads;
 mod recall;
@@ -61,7 +62,7 @@ pub use self::intent::{Deletion, Place};
 pub use self::later::Landing;
 pub use self::mailboxes::Mailbox;
 pub use self::message::Message;
-pub use self::reading::Reader;
+pub use self::reader::Reader;
 pub use self::upload::prepare_upload;
 
 /// What this layer obeys.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Account;
 use super::message::Message;
-use super::reading::Reader;
+use super::reader::Reader;
 use crate::mail::uid::Uid;
 use crate::mail::walk::Wants;
 use crate::tree::node::{EntryId, MailboxId};
@@ -126,8 +126,11 @@ impl Account {
             let wanted = fetch.uids.into_iter().map(|uid| (mailbox, uid));
             let missing = wanted.filter(|id| !is_structure || !self.messages.contains(id));
             let coming = missing.filter_map(|id| self.arrivals.expect(id, fetch.wants));
-            // Those that are waited for hold up no others.
-            let (at_once, later): (Vec<Coming>, Vec<Coming>) = coming.partition(|coming| !coming.waits());
+            // Those that are waited for, or whose structures are, hold up no others.
+            let is_ready = |coming: &Coming| {
+                !coming.waits() && (!fetch.wants.needs_structure() || self.messages.contains(&(mailbox, coming.uid)))
+            };
+            let (at_once, later): (Vec<Coming>, Vec<Coming>) = coming.partition(is_ready);
             for coming in [at_once, later].into_iter().filter(|coming| !coming.is_empty()) {
                 tokio::spawn(Arc::clone(self).bring(Arc::clone(&index), fetch.wants, coming));
             }
@@ -149,10 +152,14 @@ impl Account {
         }
     }
 
-    /// A read of an open file.
+    /// A read of an open file. What comes of the next parts when a walker begins to read one comes of this one too.
     pub(super) fn look_ahead_of_read(self: &Arc<Self>, reader: &Reader, offset: u64, size: u32) {
-        if let Some((mailbox, uid, wants)) = reader.wants(offset, size.into()) {
-            self.look_ahead((mailbox, uid), wants);
+        if let Some((mailbox, uid, wants)) = reader.wants(offset, size.into())
+            && self.look_ahead((mailbox, uid), wants)
+            && offset == 0
+            && let Some(part) = reader.part()
+        {
+            self.reading.prefetch(&self.content, &part, wants);
         }
     }
 }

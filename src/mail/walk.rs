@@ -120,6 +120,11 @@ impl Wants {
         self.without(Self::HAS_PARTS | Self::ALL_SIZES | Self::ALL_READ)
     }
 
+    /// Does only the structure of a message tell what there is to fetch?
+    pub fn needs_structure(self) -> bool {
+        !self.without(Self::STRUCTURE | Self::WHOLE).is_empty()
+    }
+
     /// Is all of `other` in it?
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -11,6 +11,7 @@ use imapfs::imap::server::{self, Event};
 use imapfs::imap::{Answer, Client, Command, FetchItem, Request};
 use imapfs::mail::flag::Flags;
 use imapfs::mail::mailbox_name::MailboxName;
+use imapfs::mail::uid::Uid;
 use tokio::sync::mpsc;
 
 use super::change::{Fault, Habits};
@@ -53,6 +54,8 @@ pub struct State {
     pub denied: Vec<String>,
     /// From a command to its answer.
     pub delay: Duration,
+    /// An answer with the structure of the message with this UID does not arrive as long as this is set.
+    pub withheld: Option<u32>,
     /// How many commands wait for their answer now, and at most so far.
     pub in_flight: (usize, usize),
     validity: u32,
@@ -78,6 +81,11 @@ pub struct Cut {
     pub half: bool,
     /// The channel of answers closes without an end, rather than with an error.
     pub silent: bool,
+}
+
+fn tells_structure(command: &Command, uid: u32) -> bool {
+    let Command::Fetch { uids, items, .. } = command else { return false };
+    items.contains(&FetchItem::BodyStructure) && Uid::new(uid).is_some_and(|uid| uids.contains(uid))
 }
 
 impl State {
@@ -138,7 +146,7 @@ impl Server {
 
     /// Answers are made in the order of the commands, and arrive a delay later.
     async fn take(&self, request: Request) {
-        let (delay, rows, end) = {
+        let (delay, withheld, rows, end) = {
             let mut state = self.lock();
             let number = state.exchanges.len();
             let cut = state.cut_at.filter(|cut| (cut.at..cut.at + cut.count).contains(&number));
@@ -169,10 +177,14 @@ impl Server {
             }
             state.in_flight.0 += 1;
             state.in_flight.1 = state.in_flight.1.max(state.in_flight.0);
-            (state.delay, rows, end)
+            let withheld = state.withheld.is_some_and(|uid| tells_structure(&request.command, uid));
+            (state.delay, withheld, rows, end)
         };
         let server = self.clone();
         let arrive = async move {
+            while withheld && server.lock().withheld.is_some() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
@@ -185,7 +197,7 @@ impl Server {
                 request.answers.send(Answer::Done(end));
             }
         };
-        if delay.is_zero() {
+        if delay.is_zero() && !withheld {
             arrive.await;
         } else {
             tokio::spawn(arrive);

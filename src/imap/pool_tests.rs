@@ -331,3 +331,38 @@ async fn the_watch_comes_back_by_itself_and_who_listens_is_told_that_it_was_lost
     assert_eq!((lost, client.stats().logins), (2, 3));
     assert!(client.last_error().is_some());
 }
+
+/// Connections that have gone dead without a sign, all at once: the first to be needed costs the time limit, and by then
+/// the others have been found out as well.
+#[tokio::test]
+async fn those_that_died_with_another_are_found_out_at_once() {
+    let dead = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_dead = Arc::clone(&dead);
+    let silent =
+        move |number: usize, _: &str, _: &str| (number < 3 && is_dead.load(Ordering::Relaxed)).then(String::new);
+    let (port, heard) = server(|_| false, silent).await;
+    let mut options = options(port, Tls::None, Credentials::Password("s3cret".into()));
+    (options.connections, options.timeout) = (3, Duration::from_secs(1));
+    let client = Client::connect(options, mpsc::unbounded_channel().0).await.unwrap();
+    for class in [Class::Small, Class::Bulk] {
+        assert_eq!(read(&client, "INBOX", 1, class).await.unwrap(), 1);
+    }
+    client.run(Target::Account, Command::Noop, Class::Small, 1000).await.unwrap();
+    assert_eq!(client.stats().connections, 3);
+    dead.store(true, Ordering::Relaxed);
+    heard.lock().unwrap().clear();
+    assert!(matches!(read(&client, "INBOX", 2, Class::Small).await, Err(Error::TimedOut(_))));
+    // The time limit, and not the twenty seconds that two of them one after the other would take.
+    let all = async {
+        while client.stats().connections > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), all).await.expect("they are given up");
+    let mut probed: Vec<usize> = heard.lock().unwrap().iter().filter(|(_, c)| c == "NOOP").map(|(n, _)| *n).collect();
+    probed.sort_unstable();
+    assert_eq!(probed.len(), 2, "{probed:?}");
+    for class in [Class::Small, Class::Bulk] {
+        assert_eq!(read(&client, "INBOX", 3, class).await.unwrap(), 1);
+    }
+}

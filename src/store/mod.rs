@@ -15,6 +15,7 @@ mod directory;
 mod encode;
 mod maintain;
 mod octets;
+mod reader;
 mod shelf;
 mod writer;
 
@@ -37,6 +38,7 @@ use rusqlite::Connection;
 
 use self::directory::Directory;
 use self::octets::Key;
+use self::reader::Reader;
 use self::writer::{Write, Writer};
 use crate::error::{Error, Result};
 use crate::mail::envelope::Summary;
@@ -255,7 +257,7 @@ struct Inner {
     shared: Arc<Shared>,
     /// To the thread that writes.
     to: Sender<Write>,
-    reader: Mutex<Connection>,
+    reader: Arc<Reader>,
     /// What was known of mailboxes when it was opened.
     mailboxes: Mutex<Option<Mailboxes>>,
     /// The mailbox that was looked at last, which is loaded before anybody asks for it.
@@ -298,7 +300,8 @@ impl Store {
             let path = shared.directory.path.clone();
             (last, std::thread::spawn(move || load(&path, last)))
         });
-        let (reader, mailboxes, ahead) = (Mutex::new(reader), Mutex::new(Some(mailboxes)), Mutex::new(ahead));
+        let (reader, mailboxes, ahead) =
+            (Arc::new(Reader::new(reader)), Mutex::new(Some(mailboxes)), Mutex::new(ahead));
         Ok(Self(Arc::new(Inner { shared, to, reader, mailboxes, ahead, given_up: Mutex::default() })))
     }
 
@@ -403,27 +406,29 @@ impl Store {
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Option<T> {
-        let inner = Arc::clone(&self.0);
-        self.blocking(move || question(&inner.reader.lock().unwrap_or_else(PoisonError::into_inner))).await
+        self.known(self.0.reader.ask(question).await?)
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
         question: impl FnOnce() -> rusqlite::Result<T> + Send + 'static,
     ) -> Option<T> {
-        match tokio::task::spawn_blocking(question).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => {
-                if database::is_damage(&error) {
-                    self.0.shared.directory.spoil();
-                    if self.0.shared.turn_off(State::Failed) {
-                        tracing::warn!(%error, "the disk cache is damaged: it is begun anew by the next mount");
-                    }
-                }
-                tracing::debug!(%error, "the disk cache cannot tell");
-                None
+        self.known(tokio::task::spawn_blocking(question).await.ok()?)
+    }
+
+    /// What the database told, if it could.
+    fn known<T>(&self, told: rusqlite::Result<T>) -> Option<T> {
+        let error = match told {
+            Ok(answer) => return Some(answer),
+            Err(error) => error,
+        };
+        if database::is_damage(&error) {
+            self.0.shared.directory.spoil();
+            if self.0.shared.turn_off(State::Failed) {
+                tracing::warn!(%error, "the disk cache is damaged: it is begun anew by the next mount");
             }
-            Err(_) => None,
         }
+        tracing::debug!(%error, "the disk cache cannot tell");
+        None
     }
 }

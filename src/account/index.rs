@@ -171,8 +171,8 @@ impl Index {
         self.lock().walks.list(now);
     }
 
-    /// Somebody wants this of a message; `now` is a time since any fixed one. What to fetch ahead of him.
-    pub fn walk(&self, now: Duration, uid: Uid, wants: Wants) -> Vec<Fetch> {
+    /// See [`Walks::ask`](crate::mail::walk::Walks::ask).
+    pub fn walk(&self, now: Duration, uid: Uid, wants: Wants) -> (Vec<Fetch>, bool) {
         let Known { mailbox, walks, .. } = &mut *self.lock();
         walks.ask(now, mailbox, uid, wants)
     }

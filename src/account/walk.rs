@@ -116,11 +116,10 @@ impl Drop for Coming {
 }
 
 impl Account {
-    /// Somebody asks for this of a message: what he will want next is fetched from now on. Is there any such thing?
+    /// Somebody asks for this of a message: what he will want next is fetched from now on. Will he mostly read on?
     pub(super) fn look_ahead(self: &Arc<Self>, (mailbox, uid): Id, wants: Wants) -> bool {
         let Ok(index) = self.index(mailbox) else { return false };
-        let fetches = index.walk(self.arrivals.now(), uid, wants);
-        let walks = !fetches.is_empty();
+        let (fetches, reads_on) = index.walk(self.arrivals.now(), uid, wants);
         for fetch in fetches {
             let is_structure = fetch.wants == Wants::STRUCTURE;
             let wanted = fetch.uids.into_iter().map(|uid| (mailbox, uid));
@@ -135,7 +134,7 @@ impl Account {
                 tokio::spawn(Arc::clone(self).bring(Arc::clone(&index), fetch.wants, coming));
             }
         }
-        walks
+        reads_on
     }
 
     /// Waits for what of an entry is on its way.

@@ -214,6 +214,8 @@ struct Walker {
     way: Option<Way>,
     at: Uid,
     from_end: bool,
+    /// The mailbox had just been listed when it began.
+    just_listed: bool,
     /// Messages so far.
     run: u32,
     /// What was wanted of the message it is at.
@@ -332,28 +334,32 @@ pub struct Walks {
     dates: Option<Dates>,
     /// Dates of the last messages that nobody was expected to ask for.
     jumps: VecDeque<i64>,
-    /// When the mailbox was listed, and at how many messages somebody began since, until it was at an end of it.
-    listed: Option<(Duration, usize)>,
+    /// When the mailbox was listed, at how many messages somebody began since, and whether one was at an end of it.
+    listed: Option<(Duration, usize, bool)>,
 }
 
 impl Walks {
     /// Somebody lists the mailbox.
     pub fn list(&mut self, now: Duration) {
-        self.listed = Some((now, 0));
+        self.listed = Some((now, 0, false));
     }
 
-    /// Somebody wants this of a message; `now` is a time since any fixed one. What to fetch ahead of him.
-    pub fn ask(&mut self, now: Duration, mailbox: &Mailbox, uid: Uid, wants: Wants) -> Vec<Fetch> {
+    /// Somebody wants this of a message; `now` is a time since any fixed one. What to fetch ahead of him, and whether he
+    /// will mostly read on: who walks, and who comes just after a listing.
+    pub fn ask(&mut self, now: Duration, mailbox: &Mailbox, uid: Uid, wants: Wants) -> (Vec<Fetch>, bool) {
         self.walkers.retain(|w| now.saturating_sub(w.last) < LEFT);
         let at = self.follow(mailbox, uid).unwrap_or_else(|| self.begin(now, mailbox, uid));
         let walker = &mut self.walkers[at];
         walker.is_slow = walker.run > 1 && now.saturating_sub(walker.last) > SLOW;
         walker.last = now;
         if walker.wants.contains(wants) {
-            return Vec::new();
+            return (Vec::new(), false);
         }
+        let begins = walker.just_listed && walker.run == 1 && walker.wants.is_empty();
         walker.want(wants);
-        self.plan(mailbox, at)
+        let fetches = self.plan(mailbox, at);
+        let reads_on = begins || !fetches.is_empty();
+        (fetches, reads_on)
     }
 
     /// The walker whose next message this is, or who is at it.
@@ -392,14 +398,15 @@ impl Walks {
         }
         let ends = [mailbox.messages().next(), mailbox.messages().next_back()];
         let end = ends.iter().position(|message| message.is_some_and(|message| message.uid == uid));
-        let just_listed = self.listed.take().filter(|(at, begun)| now.saturating_sub(*at) < JUST && *begun < THREADS);
-        if end.is_none() {
-            self.listed = just_listed.map(|(at, begun)| (at, begun + 1));
-        }
+        let just_listed =
+            self.listed.take().filter(|(at, begun, _)| now.saturating_sub(*at) < JUST && *begun < THREADS);
+        self.listed = just_listed.map(|(at, begun, at_end)| (at, begun + 1, at_end || end.is_some()));
+        let is_first = just_listed.is_some_and(|(.., at_end)| !at_end);
         self.walkers.push(Walker {
-            way: end.filter(|_| just_listed.is_some()).map(|end| Way { by_date: false, back: end == 1 }),
+            way: end.filter(|_| is_first).map(|end| Way { by_date: false, back: end == 1 }),
             at: uid,
             from_end: end.is_some(),
+            just_listed: just_listed.is_some(),
             run: 1,
             wants: Wants::default(),
             wanted: [0; KINDS],

@@ -19,7 +19,7 @@ use crate::mail::part::Encoding;
 use crate::mail::range::BLOCK;
 use crate::mail::section::Section;
 use crate::mail::uid::{Uid, UidSet};
-use crate::mail::walk::{MAX_OBJECT, Wants};
+use crate::mail::wants::{MAX_OBJECT, Wants};
 use crate::tree::node::EntryId;
 
 /// Parts and messages up to this size, encoded, come whole, with others.

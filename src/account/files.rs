@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::mail::envelope::Summary;
 use crate::mail::section::Section;
 use crate::mail::uid::Uid;
-use crate::mail::walk::Wants;
+use crate::mail::wants::Wants;
 use crate::tree::node::{EntryId, MailboxId};
 
 /// Octets of a message that comes whole for who wants a text of it: more than was wanted, to save a round trip.

@@ -27,7 +27,8 @@ use crate::mail::flag::Flags;
 use crate::mail::mailbox::{Change, Event, Mailbox, Opened};
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::uid::{Uid, UidSet, UidValidity};
-use crate::mail::walk::{Fetch, Walks, Wants};
+use crate::mail::walk::{Fetch, Walks};
+use crate::mail::wants::Wants;
 use crate::store::Store;
 use crate::tree::node::MailboxId;
 

@@ -15,7 +15,7 @@ use crate::mail::envelope::Summary;
 use crate::mail::mime::{self, Parsed};
 use crate::mail::part::{Body, Encoding, Part};
 use crate::mail::section::{Section, Text};
-use crate::mail::walk::Wants;
+use crate::mail::wants::Wants;
 use crate::store::Details;
 use crate::tree::entries::{self, Entries, EntryInfo};
 use crate::tree::node::{EntryId, MailboxId};

@@ -11,7 +11,7 @@ use crate::mail::layout::Layout;
 use crate::mail::part::Encoding;
 use crate::mail::range::{GUESSED, LARGE};
 use crate::mail::uid::Uid;
-use crate::mail::walk::Wants;
+use crate::mail::wants::Wants;
 use crate::tree::node::{EntryId, MailboxId};
 
 /// Who reads a part further than this reads it through.

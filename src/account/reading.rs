@@ -19,7 +19,7 @@ use crate::mail::layout::{Indexer, Layout};
 use crate::mail::part::Encoding;
 use crate::mail::range::{GUESSED, LARGE, LOOKED};
 use crate::mail::section::{Section, Text};
-use crate::mail::walk::{MAX_OBJECT, Wants};
+use crate::mail::wants::{MAX_OBJECT, Wants};
 use crate::mail::{header, mime, text, transfer};
 use crate::tree::entries;
 use crate::tree::node::{EntryId, MailboxId};

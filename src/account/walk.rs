@@ -13,7 +13,7 @@ use super::Account;
 use super::message::Message;
 use super::reader::Reader;
 use crate::mail::uid::Uid;
-use crate::mail::walk::Wants;
+use crate::mail::wants::Wants;
 use crate::tree::node::{EntryId, MailboxId};
 
 type Id = (MailboxId, Uid);

@@ -17,3 +17,4 @@ pub mod text;
 pub mod transfer;
 pub mod uid;
 pub mod walk;
+pub mod wants;

@@ -11,11 +11,11 @@
 //! 5. Nothing is fetched unless somebody asks: who stops walking costs what was ahead of him, at most [`BUDGET`].
 
 use std::collections::VecDeque;
-use std::ops::BitOr;
 use std::time::Duration;
 
 use super::mailbox::Mailbox;
 use super::uid::Uid;
+use super::wants::{KINDS, Wants};
 
 /// Messages in a row that make a walk.
 const RUN: u32 = 3;
@@ -51,23 +51,8 @@ const THREADS: usize = 4;
 /// what is kept of texts.
 pub const BUDGET: u64 = 8 << 20;
 
-/// What is fetched ahead of one part or message at the most: from there on its own reader is followed.
-pub const MAX_OBJECT: u64 = 4 << 20;
-
-/// What a message counts for of which texts are wanted, small parts as well, and the beginnings of large ones, octets at the
-/// most.
-const TEXTS_COST: u64 = 16 << 10;
-const SMALL_COST: u64 = 64 << 10;
-const HEADS_COST: u64 = 192 << 10;
-
-/// Of messages up to this size the parts come whole: the kernel reads so much for who only looks.
-const MIDDLE: u64 = 352 << 10;
-
 /// What was wanted of a message is fetched of so many further ones: not every message has an attachment.
 const LASTS: u32 = 32;
-
-/// Kinds of things that may be wanted: the bits of [`Wants`].
-const KINDS: usize = 11;
 
 /// A walker may leave out so many messages: those that the kernel knows.
 const GAP: usize = 4;
@@ -84,95 +69,6 @@ const CANDIDATES: usize = 4;
 
 /// Mailboxes with more messages are not followed by date: the order must be kept for it.
 const MAX_DATED: usize = 100_000;
-
-/// What is wanted of a message, and what that tells of the next ones: a set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wants(u16);
-
-impl Wants {
-    /// How it is built.
-    pub const STRUCTURE: Self = Self(1);
-    /// Its header and texts.
-    pub const TEXTS: Self = Self(2);
-    /// The exact sizes of its other parts.
-    pub const SIZES: Self = Self(4);
-    /// The octets of its other parts, those of large ones at their beginning.
-    pub const PARTS: Self = Self(8);
-    /// A little more of large parts, for who reads much at once.
-    pub const MUCH: Self = Self(1024);
-    /// Large parts to their end.
-    pub const THROUGH: Self = Self(16);
-    /// The message as it is.
-    pub const WHOLE: Self = Self(32);
-    /// The octets of its other parts, only those that are small.
-    pub const SMALL: Self = Self(64);
-    /// Not a want: it has other parts.
-    pub const HAS_PARTS: Self = Self(128);
-    /// Not a want: it has no other parts, and the sizes of all that it has were asked for.
-    pub const ALL_SIZES: Self = Self(256);
-    /// Not a want: it has no other parts, and all that it has was read.
-    pub const ALL_READ: Self = Self(512);
-    /// What brings parts, or tells of them.
-    pub const OF_PARTS: Self = Self(4 | 8 | 16 | 64);
-
-    /// What is to be fetched.
-    fn fetched(self) -> Self {
-        self.without(Self::HAS_PARTS | Self::ALL_SIZES | Self::ALL_READ)
-    }
-
-    /// Does only the structure of a message tell what there is to fetch?
-    pub fn needs_structure(self) -> bool {
-        !self.without(Self::STRUCTURE | Self::WHOLE).is_empty()
-    }
-
-    /// Is all of `other` in it?
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Is anything of `other` in it?
-    pub fn intersects(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// What is in it and in `other`.
-    pub fn within(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// What is in it and not in `other`.
-    pub fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// Nothing?
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// What it may bring of a message of so many octets, about.
-    fn cost(self, size: u64) -> u64 {
-        if self.intersects(Self::WHOLE | Self::THROUGH) {
-            size.min(MAX_OBJECT)
-        } else if self.intersects(Self::PARTS) {
-            if size > MIDDLE { HEADS_COST } else { size }
-        } else if self.intersects(Self::SMALL) {
-            size.min(SMALL_COST)
-        } else if self.intersects(Self::TEXTS | Self::SIZES) {
-            size.min(TEXTS_COST)
-        } else {
-            0
-        }
-    }
-}
-
-impl BitOr for Wants {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
 
 /// What should be fetched now, of which messages, in the order in which they will be wanted. What is known or on its way
 /// already is the caller's to leave out.

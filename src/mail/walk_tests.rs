@@ -4,6 +4,7 @@ use super::*;
 use crate::mail::envelope::{Envelope, Summary};
 use crate::mail::flag::Flags;
 use crate::mail::mailbox::Event;
+use crate::mail::wants::MAX_OBJECT;
 
 /// Milliseconds that pass between two questions of a program.
 const PACE: u64 = 5;

@@ -43,7 +43,8 @@ pub enum Reply {
     Close(Vec<u8>),
     /// And then nothing more.
     Hang(Vec<u8>),
-    /// Line by line without end, until the client goes or so many octets went.
+    /// Again and again, until the client goes or so many octets went, and then nothing more: what came next would be taken
+    /// for a part of it.
     Endless(Vec<u8>, u64),
 }
 
@@ -172,6 +173,7 @@ fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
                 for _ in 0..most / octets.len().max(1) as u64 {
                     (&*stream).write_all(&octets)?;
                 }
+                return reader.read_to_end(&mut Vec::new()).map(drop);
             }
         }
         text.clear();

@@ -6,6 +6,7 @@
 //! 2. A connection that has the mailbox selected is preferred, then an idle one, then a new one.
 //! 3. A mailbox that is about to be removed or renamed is left by all connections: its name may soon mean another one.
 //! 4. When the server is away, one request at a time probes, with growing pauses; the others fail at once.
+//! 5. Where one connection is lost those that are idle are tried: what ended it may have ended them without a sign.
 
 mod choosing;
 mod watching;
@@ -414,8 +415,7 @@ impl Dispatcher {
         self.assign_watch();
     }
 
-    /// What ended one connection without a sign may have ended the others: those that wait for nothing show now whether
-    /// they are alive, and not one by one when they are needed.
+    /// Those that wait for nothing show now whether they are alive, and not one by one when they are needed.
     fn probe_idle(&self) {
         let is_idle = |slot: &&Slot| [&slot.small, &slot.bulk].iter().all(|count| count.load(Ordering::Relaxed) == 0);
         for slot in self.slots.iter().filter(is_idle) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::corpus::build;
 use imapfs::error::Error;
-use imapfs::fs::Kind;
+use imapfs::fs::{DirEntry, Kind};
 use imapfs::imap::{Command, FetchItem};
 use imapfs::mail::uid::Uid;
 use model::lies::{Bodies, Expunged, Octets, Structure};
@@ -159,6 +159,45 @@ async fn a_lie_in_one_row_of_a_batch_is_not_believed_and_costs_no_other_message(
     }
 }
 
+/// Reads the texts of so many messages, from the first on or from the last.
+async fn read_texts(mounted: &Mounted, count: usize, down: bool) {
+    let listed = mounted.list(mounted.find("INBOX").await.unwrap().attr.ino).await.unwrap();
+    let is_message = |entry: &&DirEntry| entry.entry.attr.kind == Kind::Directory && !entry.name.starts_with('.');
+    let mut messages: Vec<_> = listed.iter().filter(is_message).collect();
+    if down {
+        messages.reverse();
+    }
+    for message in messages.into_iter().take(count) {
+        let files = mounted.list(message.entry.attr.ino).await.unwrap();
+        for file in files.into_iter().filter(|file| file.entry.attr.kind == Kind::File) {
+            assert!(!mounted.cat(file.entry.attr.ino).await.unwrap().is_empty());
+        }
+    }
+}
+
+/// The first FETCH of several messages, this one among them, that asks for such an item; which one of all exchanges it is.
+fn asks(server: &Server, uid: u32, item: impl Fn(&FetchItem) -> bool) -> Option<usize> {
+    let is_it = |exchange: &model::Exchange| match &exchange.command {
+        Command::Fetch { uids, items, .. } => {
+            uids.len() > 1 && items.iter().any(&item) && uids.contains(Uid::new(uid).unwrap())
+        }
+        _ => false,
+    };
+    server.lock().exchanges.iter().position(is_it)
+}
+
+async fn asks_for_text(server: &Server, uid: u32) -> usize {
+    let asked = async {
+        loop {
+            match asks(server, uid, |item| matches!(item, FetchItem::Body(..))) {
+                Some(at) => return at,
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), asked).await.expect("it is asked for")
+}
+
 /// Texts of messages whose structures are known do not wait for the structures of those behind them.
 #[tokio::test]
 async fn what_can_be_asked_for_waits_for_nothing() {
@@ -166,31 +205,31 @@ async fn what_can_be_asked_for_waits_for_nothing() {
     let message = |number: u32| build::multipart(&format!("message-{number}"), "mixed", &[text(number)]);
     let server = Server::with_messages((1..=200).map(message));
     let mounted = Mounted::lasting(&server).await;
-    let (known, unknown) = (100, 190);
-    server.lock().withheld = Some(unknown);
-    let listed = mounted.list(mounted.find("INBOX").await.unwrap().attr.ino).await.unwrap();
-    let messages = listed.into_iter().filter(|entry| entry.entry.attr.kind == Kind::Directory);
-    for message in messages.filter(|message| !message.name.starts_with('.')).take(3) {
-        let files = mounted.list(message.entry.attr.ino).await.unwrap();
-        let files = files.into_iter().filter(|file| file.entry.attr.kind == Kind::File);
-        for file in files.filter(|file| file.name.ends_with(".txt")) {
-            assert!(!mounted.cat(file.entry.attr.ino).await.unwrap().is_empty());
-        }
-    }
-    let asks = |item: &dyn Fn(&FetchItem) -> bool, uid: u32| {
-        let state = server.lock();
-        let is_it = |exchange: &model::Exchange| match &exchange.command {
-            Command::Fetch { uids, items, .. } => items.iter().any(item) && uids.contains(Uid::new(uid).unwrap()),
-            _ => false,
-        };
-        state.exchanges.iter().any(is_it)
-    };
-    let texts = async {
-        while !asks(&|item| matches!(item, FetchItem::Body(..)), known) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    assert!(timeout(Duration::from_secs(20), texts).await.is_ok());
-    assert!(asks(&|item| *item == FetchItem::BodyStructure, unknown));
+    server.lock().withheld = Some(190);
+    read_texts(&mounted, 3, false).await;
+    asks_for_text(&server, 100).await;
+    assert!(asks(&server, 190, |item| *item == FetchItem::BodyStructure).is_some());
     server.lock().withheld = None;
+}
+
+/// Servers answer by ascending UIDs, and one FETCH after the other: who walks down, past messages of several kinds, does
+/// not wait for what he wants last.
+#[tokio::test]
+async fn what_is_wanted_first_is_asked_for_first() {
+    for down in [false, true] {
+        let message = |number: u32| {
+            let line = format!("Line of message {number}.\r\n");
+            let html = build::part("text/html", &[], format!("<p>{line}</p>"));
+            let parts = [build::part("text/plain", &[], line), html];
+            build::multipart(&format!("message-{number}"), "mixed", &parts[..1 + number as usize % 2])
+        };
+        let server = Server::with_messages((1..=120).map(message));
+        let mounted = Mounted::lasting(&server).await;
+        read_texts(&mounted, 5, down).await;
+        let uid = |place: u32| if down { 121 - place } else { place };
+        let mut near = [asks_for_text(&server, uid(22)).await, asks_for_text(&server, uid(23)).await];
+        let far = [asks_for_text(&server, uid(110)).await, asks_for_text(&server, uid(111)).await];
+        near.sort_unstable();
+        assert!(near[1] < far[0].min(far[1]), "{near:?} {far:?}");
+    }
 }

@@ -41,6 +41,9 @@ const BULK: u64 = 64 * 1024;
 /// The same of texts that are compressed on their way.
 const BULK_OF_TEXTS: u64 = 4 * 1024 * 1024;
 
+/// So many messages of a batch are asked for first, then twice as many, and so on.
+const NEAR: usize = 16;
+
 /// Sections of one message in one FETCH; what it has more is asked for alone.
 const SECTIONS: usize = 32;
 
@@ -54,6 +57,21 @@ struct Load {
     large: Vec<FilePart>,
     /// Octets of texts and parts, about.
     octets: u64,
+}
+
+/// Messages of which the same sections are wanted, each with its place in the batch.
+struct Group {
+    sections: Vec<Section>,
+    loads: Vec<(usize, Load)>,
+}
+
+/// Some of a group, in one FETCH.
+struct Piece {
+    /// When it is asked for.
+    turn: u32,
+    class: Class,
+    sections: Vec<Section>,
+    loads: Vec<Load>,
 }
 
 impl Load {
@@ -103,7 +121,7 @@ impl Account {
         .await;
     }
 
-    /// What is small comes in one FETCH for all messages that have it under the same sections; the beginnings of what is
+    /// What is small comes in a few FETCHes for all messages that have it under the same sections; the beginnings of what is
     /// large, each by itself. All of them are under way at once, what is small first: the server reads a large part from
     /// its beginning to tell of its end.
     async fn bring_contents(self: &Arc<Self>, index: &Index, wants: Wants, coming: Vec<Coming>) {
@@ -114,22 +132,24 @@ impl Account {
                 self.bring_large(&large, wants);
             }
         }
-        let mut groups: Vec<(Vec<Section>, Vec<Load>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         let (mut large, mut rest) = (Vec::new(), Vec::new());
         let loads = join_all(coming.into_iter().map(|coming| self.load(index, wants, coming))).await;
-        for mut load in loads.into_iter().flatten() {
+        for (place, mut load) in loads.into_iter().flatten().enumerate() {
             large.append(&mut load.large);
             let sections = load.sections();
             if sections.is_empty() || sections.len() > SECTIONS {
                 rest.push(load);
                 continue;
             }
-            match groups.iter_mut().find(|(same, _)| *same == sections) {
-                Some((_, loads)) => loads.push(load),
-                None => groups.push((sections, vec![load])),
+            match groups.iter_mut().find(|group| group.sections == sections) {
+                Some(group) => group.loads.push((place, load)),
+                None => groups.push(Group { sections, loads: vec![(place, load)] }),
             }
         }
-        let groups = join_all(groups.into_iter().map(|(sections, loads)| self.bring_group(index, sections, loads)));
+        let mut pieces: Vec<Piece> = groups.into_iter().flat_map(|group| self.pieces(group)).collect();
+        pieces.sort_by_key(|piece| piece.turn);
+        let groups = join_all(pieces.into_iter().map(|piece| self.bring_piece(index, piece)));
         let large = async {
             self.bring_large(&large, wants);
             drop(rest);
@@ -201,11 +221,26 @@ impl Account {
         parts.iter().for_each(|part| self.reading.prefetch(&self.content, part, wants));
     }
 
-    async fn bring_group(&self, index: &Index, sections: Vec<Section>, loads: Vec<Load>) {
-        let octets: u64 = loads.iter().map(|load| load.octets).sum();
+    /// What of a group comes in one FETCH. What is wanted first is asked for first, and alone: servers answer by ascending
+    /// UIDs, also who walks down, and one group after the other.
+    fn pieces(&self, group: Group) -> Vec<Piece> {
+        let octets: u64 = group.loads.iter().map(|(_, load)| load.octets).sum();
         // Texts shrink to a quarter where the connection for what is small compresses.
-        let shrinks = self.client.login().compressed && loads.iter().all(|load| load.parts.is_empty());
+        let shrinks = self.client.login().compressed && group.loads.iter().all(|(_, load)| load.parts.is_empty());
         let class = if octets > if shrinks { BULK_OF_TEXTS } else { BULK } { Class::Bulk } else { Class::Small };
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (place, load) in group.loads {
+            let turn = (place / NEAR + 1).ilog2();
+            match pieces.last_mut().filter(|piece| piece.turn == turn) {
+                Some(piece) => piece.loads.push(load),
+                None => pieces.push(Piece { turn, class, sections: group.sections.clone(), loads: vec![load] }),
+            }
+        }
+        pieces
+    }
+
+    async fn bring_piece(&self, index: &Index, Piece { class, sections, loads, .. }: Piece) {
+        let octets: u64 = loads.iter().map(|load| load.octets).sum();
         let limit = octets.saturating_mul(2) + loads.len() as u64 * STRUCTURE + SLACK;
         let mut items: Vec<FetchItem> = sections.iter().map(|s| FetchItem::Body(s.clone(), None)).collect();
         items.push(FetchItem::Size);

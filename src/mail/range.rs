@@ -48,6 +48,8 @@ pub struct Sequential {
     window: u64,
     /// Everything from the last jump to here has been given to somebody to fetch.
     planned: u64,
+    /// Octets that were asked for since the last jump.
+    asked: u64,
     /// The last read, as long as all were those that the kernel begins with.
     ramp: Option<Range<u64>>,
     held: Option<Range<u64>>,
@@ -108,10 +110,11 @@ impl Sequential {
             // The first pages may be in the page cache already.
             let ahead = if offset < LARGE && end >= ADVISED { MAX_AHEAD } else { 0 };
             self.planned = end.saturating_add(ahead);
-            (self.next, self.window) = (Some(end), len.clamp(ahead, MAX_AHEAD));
+            (self.next, self.window, self.asked) = (Some(end), len.clamp(ahead, MAX_AHEAD), len);
             return offset..self.planned;
         }
         self.next = self.next.max(Some(end));
+        self.asked = self.asked.saturating_add(len);
         // Refilled when a part of it is used up: half, so that there are few fetches and always one on its way; an
         // eighth of the largest, so that a fast link never runs dry.
         let used = self.window / if self.window >= MAX_AHEAD { 8 } else { 2 };
@@ -119,7 +122,9 @@ impl Sequential {
             return offset..end;
         }
         let factor = if len >= LARGE && end > GUESSED { 8 } else { 2 };
-        self.window = self.window.max(len).saturating_mul(factor).min(MAX_AHEAD);
+        // What was cut was used up soon, and the window grew for it: not to more than was promised.
+        let grown = self.window.max(len).saturating_mul(factor).min(self.asked.saturating_mul(16));
+        self.window = grown.max(self.window).min(MAX_AHEAD);
         let most = match end {
             _ if end <= LOOKED => LOOKED,
             _ if end <= GUESSED => GUESSED,
@@ -296,6 +301,17 @@ mod tests {
         }
         assert_eq!(block_range(1, BLOCK + 5), BLOCK..BLOCK + 5);
         assert!(block_range(u64::MAX, 5).is_empty());
+    }
+
+    #[test]
+    fn a_window_that_was_cut_grows_to_no_more_than_was_promised() {
+        let mut handle = Sequential::default();
+        let (mut at, mut last) = (0, 0..0);
+        for len in [66_365, 1, 39_030, 9_293, LARGE] {
+            last = handle.read(at, len, false).unwrap();
+            at += len;
+        }
+        assert!(last.end - at <= 16 * at, "{last:?} after {at}");
     }
 
     proptest! {

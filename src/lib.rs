@@ -71,6 +71,7 @@
 //! | what is kept on disk | `store`'s thread: `$XDG_CACHE_HOME/imapfs/accounts/USER@HOST:PORT`, locked | `--cache-size`; octets least recently used go |
 //! | what waits to be written there | `store` | 8 MiB of octets, a million rows |
 //! | open files of octets | `store` | 64 |
+//! | the connection that reads the database, and who waits for it | `store::reader`, one thread at a time | each who asks, once |
 //! | encoded octets | `account::content`, blocks of 8 KiB | 32 MiB, least recently used go |
 //! | sections that the server gives only whole | `account::content` | 32 MiB, and the newest whatever it has |
 //! | converted texts and headers | `account::reading` | 16 MiB |

@@ -415,17 +415,10 @@ impl Dispatcher {
         self.assign_watch();
     }
 
-    /// Those that wait for nothing show now whether they are alive, and not one by one when they are needed.
-    fn probe_idle(&self) {
-        let is_idle = |slot: &&Slot| [&slot.small, &slot.bulk].iter().all(|count| count.load(Ordering::Relaxed) == 0);
-        for slot in self.slots.iter().filter(is_idle) {
-            // One that is gone needs no trying.
-            let _ = slot.jobs.send(Job::probe());
-        }
-    }
-
     /// A connection is gone. What may be sent again is, on another one.
-    fn ended(&mut self, id: u64, end: End) {
+    fn ended(&mut self, id: u64, mut end: End) {
+        // What a probe was to show is known, and nobody waits for it.
+        end.jobs.retain(|job| !job.probe);
         let since = self.slots.iter().find(|s| s.id == id).map(|s| s.since);
         if end.error.is_some() {
             self.lost = Some(Instant::now());
@@ -435,7 +428,8 @@ impl Dispatcher {
         self.watch_lost(id, end.error.as_ref());
         self.slots.retain(|s| s.id != id);
         if end.error.is_some() {
-            self.probe_idle();
+            // Those that wait for nothing show it now, and not one by one when they are needed.
+            self.probe(|slot| [&slot.small, &slot.bulk].iter().all(|count| count.load(Ordering::Relaxed) == 0));
         }
         // One that nobody asked anything, being made ready, says nothing of the server.
         self.useless = match end.useful || end.error.is_none() {
@@ -457,8 +451,7 @@ impl Dispatcher {
             self.useless = 0;
             self.fall_back(error.clone());
         }
-        // What a probe was to show is known.
-        for mut job in end.jobs.into_iter().filter(|job| !job.probe) {
+        for mut job in end.jobs {
             job.load = None;
             // When the network goes, all connections are lost at once: the retry is spent on one that was made since.
             let now = Instant::now();

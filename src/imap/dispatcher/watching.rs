@@ -116,10 +116,15 @@ impl Dispatcher {
             if !matches!(self.away, Some((.., Error::Auth(_)))) {
                 self.away = None;
             }
-            for slot in &self.slots {
-                // One that is gone needs no trying.
-                let _ = slot.jobs.send(Job::probe());
-            }
+            self.probe(|_| true);
+        }
+    }
+
+    /// Such connections are to show soon whether they are alive.
+    pub(super) fn probe(&self, which: impl Fn(&Slot) -> bool) {
+        for slot in self.slots.iter().filter(|slot| which(slot)) {
+            // One that is gone needs no trying.
+            let _ = slot.jobs.send(Job::probe());
         }
     }
 }

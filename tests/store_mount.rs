@@ -29,13 +29,15 @@ fn end(mut mount: Mount, expected: &[&str]) {
     assert!(mount.unmount());
 }
 
+/// Names in a directory.
+fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
 /// Names and inode numbers of a directory.
 fn list(path: &Path) -> BTreeMap<String, u64> {
-    let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    entries
-        .map(Result::unwrap)
-        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().ino()))
-        .collect()
+    names(path).into_iter().map(|name| (name.clone(), path.join(name).symlink_metadata().unwrap().ino())).collect()
 }
 
 /// All files below a directory with their contents, and the inode numbers of all there is.
@@ -167,8 +169,8 @@ fn what_changed_while_nothing_was_mounted_is_right_in_the_second_mount() {
     fill(&account, "Anew", 101..=105);
     let second = mount(&account, &cache, &[]);
     let uids = || -> Vec<u32> {
-        let names = list(&second.join("INBOX")).into_keys();
-        let mut uids: Vec<u32> = names.filter_map(|name| name.rsplit('.').next()?.parse().ok()).collect();
+        let names = names(&second.join("INBOX"));
+        let mut uids: Vec<u32> = names.iter().filter_map(|name| name.rsplit('.').next()?.parse().ok()).collect();
         uids.sort_unstable();
         uids
     };

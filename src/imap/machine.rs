@@ -62,7 +62,7 @@ pub struct Machine {
     selected: Option<(MailboxName, Selected)>,
     /// All that were selected on this connection.
     opened: HashSet<MailboxName>,
-    /// Invariant: while this is set, `flights` are reads of that mailbox, sent behind the SELECT.
+    /// Invariant: while this is set, `flights` are LIST and reads of that mailbox, sent behind the SELECT.
     selecting: Option<Selecting>,
     /// What waits for the server's `+`, and what stands behind it; nothing else is sent meanwhile.
     pending: VecDeque<(u64, Chunk)>,

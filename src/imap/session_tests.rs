@@ -445,19 +445,22 @@ async fn reads_follow_their_select_at_once_where_the_server_keeps_the_order() {
     }
 }
 
+/// And it is not what a refused SELECT is about.
 #[tokio::test(start_paused = true)]
 async fn what_is_about_no_mailbox_follows_a_select_at_once_as_well() {
     let server = Server { id: vec![("name".into(), "Dovecot".into())], ..Server::default() };
-    let mut harness = session_of(&server, false);
-    let server = harness.server.take().unwrap();
-    let script = "C: SELECT\nC: LIST\nC: LSUB\nS: * OK [UIDVALIDITY 9] ok\nS: T1 OK done\n\
-        S: * LIST () \"/\" a\nS: T2 OK done\nS: T3 OK done\nclose";
-    tokio::spawn(async move { play(server, script).await });
-    let opening = harness.send(mailbox("INBOX", None), Command::Select, 1 << 20);
-    let list = harness.send(Target::Account, Command::List, 1 << 20);
-    assert!(matches!(collect(opening).await.1, Some(Ok(_))));
-    let (rows, done) = collect(list).await;
-    assert!(matches!((&rows[..], done), ([Data::List(_)], Some(Ok(_)))), "{rows:?}");
+    for (opened, is_open) in [("* OK [UIDVALIDITY 9] ok\nS: T1 OK done", true), ("T1 NO [NONEXISTENT] no", false)] {
+        let mut harness = session_of(&server, false);
+        let server = harness.server.take().unwrap();
+        let listed = "S: * LIST () \"/\" a\nS: T2 OK done\nS: T3 OK done\nclose";
+        let script = format!("C: SELECT\nC: LIST\nC: LSUB\nS: {opened}\n{listed}");
+        tokio::spawn(async move { play(server, &script).await });
+        let opening = harness.send(mailbox("INBOX", None), Command::Select, 1 << 20);
+        let list = harness.send(Target::Account, Command::List, 1 << 20);
+        assert_eq!(collect(opening).await.1.unwrap().is_ok(), is_open);
+        let (rows, done) = collect(list).await;
+        assert!(matches!((&rows[..], done), ([Data::List(_)], Some(Ok(_)))), "{opened}: {rows:?}");
+    }
 }
 
 /// A row that answers one FETCH says what another asked for as well. What is left of the answer to that one, when the

@@ -94,7 +94,9 @@ impl Machine {
             if let Some(job) = job {
                 job.finish(Err(error.clone()));
             }
-            self.flights.iter_mut().for_each(|flight| flight.fail(error.clone()));
+            for flight in self.flights.iter_mut().filter(|flight| flight.job.mailbox() == Some(&name)) {
+                flight.fail(error.clone());
+            }
             while self.queue.front().is_some_and(|j| j.mailbox() == Some(&name)) {
                 self.finish_first(Err(error.clone()));
             }

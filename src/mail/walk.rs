@@ -253,7 +253,7 @@ impl Walks {
         }
         let begins = walker.just_listed && walker.run == 1 && walker.wants.is_empty();
         walker.want(wants);
-        let fetches = self.plan(mailbox, at);
+        let fetches = self.plan(mailbox, at, (uid, wants));
         let reads_on = begins || !fetches.is_empty();
         (fetches, reads_on)
     }
@@ -356,7 +356,8 @@ impl Walks {
         }
     }
 
-    fn plan(&mut self, mailbox: &Mailbox, at: usize) -> Vec<Fetch> {
+    /// What to fetch for a walker who asks for this.
+    fn plan(&mut self, mailbox: &Mailbox, at: usize, asked: (Uid, Wants)) -> Vec<Fetch> {
         let walker = &self.walkers[at];
         let Some(way) = walker.way else { return Vec::new() };
         // Where the way is known after one message the mailbox was just listed.
@@ -376,11 +377,17 @@ impl Walks {
         let end = walker.ahead.back().map_or(walker.at, |a| a.uid);
         let more = self.beside(mailbox, way, end, reach.saturating_sub(walker.ahead.len()));
         let walker = &mut self.walkers[at];
-        let asked = Wants::default();
-        walker.ahead.extend(more.into_iter().map(|(uid, size)| Ahead { uid, size, asked }));
+        let more = more.into_iter().map(|(uid, size)| Ahead { uid, size, asked: Wants::default() });
+        walker.ahead.extend(more);
         let mut fetches = Vec::new();
         for (kind, (ready, batch)) in due.into_iter().enumerate().filter(|(_, (_, batch))| *batch > 0) {
-            if let Some(fetch) = walker.ask_ahead(kinds[kind].0, (ready, batch)) {
+            if let Some(mut fetch) = walker.ask_ahead(kinds[kind].0, (ready, batch)) {
+                // What the first batch brings will be wanted of the message that he has come to as well, unless that is
+                // what he asks for: another thread of his may be at it, and get to it late.
+                let is_asked = asked.0 == walker.at && asked.1.intersects(fetch.wants);
+                if kind > 0 && walker.batches[kind] == 0 && !is_asked {
+                    fetch.uids.insert(0, walker.at);
+                }
                 fetches.push(fetch);
                 walker.batches[kind] = batch;
             }

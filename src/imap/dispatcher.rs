@@ -3,12 +3,14 @@
 //!
 //! 1. Place 0 is for requests without a mailbox (and for watching); the next for small reads; the rest for bulk. A
 //!    bulk read never goes where small ones go, unless there is but one connection.
-//! 2. A connection that has the mailbox selected is preferred, then an idle one, then a new one.
+//! 2. A connection that has the mailbox selected is preferred, then an idle one, then a new one. What the server reads
+//!    much for to tell little (the end of a large part) and what is small otherwise keep off each other, where they can.
 //! 3. A mailbox that is about to be removed or renamed is left by all connections: its name may soon mean another one.
 //! 4. When the server is away, one request at a time probes, with growing pauses; the others fail at once.
 //! 5. Where one connection is lost those that are idle are tried: what ended it may have ended them without a sign.
 
 mod choosing;
+mod first_list;
 mod watching;
 
 use std::collections::VecDeque;
@@ -20,16 +22,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use self::choosing::{CROWDED_COST, DEAR, message};
+use self::choosing::{CROWDED_COST, DEAR, is_deep, message};
+use self::first_list::FirstList;
 use self::watching::Clocks;
 use super::dialect::Dialect;
 use super::flight::{Job, Load};
 use super::machine::Machine;
 use super::options::Options;
 use super::request::{Class, Command, Request};
-use super::server::{Event, Login, Server};
+use super::response::Data;
+use super::server::{Event, Server};
 use super::session::{self, End, Session};
-use super::setup::{self, Wire};
+use super::setup::{self, Opened, Wire};
 use super::transport::Counters;
 use crate::error::{Error, Result};
 use crate::mail::mailbox_name::MailboxName;
@@ -69,6 +73,8 @@ struct Slot {
     small: Arc<AtomicUsize>,
     /// The same of bulk reads.
     bulk: Arc<AtomicUsize>,
+    /// The same of small requests for which the server reads much.
+    deep: Arc<AtomicUsize>,
     /// The mailbox of the last job.
     mailbox: Option<MailboxName>,
     /// The message of the last bulk read: Dovecot reads on from where it was in a message, and from the beginning
@@ -96,7 +102,6 @@ pub enum Order {
 }
 
 type Channel<T> = (mpsc::UnboundedSender<T>, mpsc::UnboundedReceiver<T>);
-type Opened = Result<(Wire, Server, Login)>;
 
 /// See the top of the file.
 pub struct Dispatcher {
@@ -120,19 +125,21 @@ pub struct Dispatcher {
     useless: u32,
     /// The mailbox that is to be watched.
     watched: Option<MailboxName>,
+    first_list: FirstList,
     clocks: Clocks,
-    opened: Channel<(Place, Opened)>,
+    opened: Channel<(Place, Result<Opened>)>,
     ends: Channel<(u64, End)>,
 }
 
 impl Dispatcher {
-    /// A dispatcher with its first connection.
+    /// A dispatcher with its first connection, and what LIST told over it.
     pub fn new(
         options: Options,
         events: mpsc::UnboundedSender<Event>,
         counters: Arc<Counters>,
         server: Arc<Server>,
         wire: Wire,
+        listed: Option<Vec<Data>>,
     ) -> Self {
         let mut dispatcher = Self {
             options: Arc::new(options),
@@ -148,6 +155,7 @@ impl Dispatcher {
             away: None,
             useless: 0,
             watched: None,
+            first_list: FirstList::new(listed),
             clocks: Clocks::new(),
             opened: mpsc::unbounded_channel(),
             ends: mpsc::unbounded_channel(),
@@ -201,6 +209,7 @@ impl Dispatcher {
     /// Gives a job to a connection, or lets it wait for one, or fails it.
     fn dispatch(&mut self, job: Job) {
         self.look_at_clocks();
+        let Some(job) = self.first_list.answer(job) else { return };
         if let Some(on) = job.request.on {
             match self.slots.iter().position(|slot| slot.id == on) {
                 Some(at) => self.give(at, job),
@@ -264,7 +273,12 @@ impl Dispatcher {
         }
         let slot = &mut self.slots[at];
         let bulk = job.request.class == Class::Bulk;
-        (job.load, job.connection) = (Some(Load::new(if bulk { &slot.bulk } else { &slot.small })), slot.id);
+        let counter = match bulk {
+            true => &slot.bulk,
+            false if is_deep(&job) => &slot.deep,
+            false => &slot.small,
+        };
+        (job.load, job.connection) = (Some(Load::new(counter)), slot.id);
         if let Some(name) = job.mailbox() {
             slot.mailbox = Some(name.clone());
         }
@@ -323,16 +337,18 @@ impl Dispatcher {
         self.opening.push(Opening { place, ahead, began: Instant::now() });
         let (options, counters) = (Arc::clone(&self.options), Arc::clone(&self.counters));
         let (server, opened) = (Arc::clone(&self.server), self.opened.0.clone());
+        // One that was lost before it did anything may have been refused what the first was granted.
+        let trusts = self.useless == 0;
         tokio::spawn(async move {
             // Metadata shrinks to a tenth. Bodies shrink by a quarter, and on a fast line deflating costs more than that: the
             // connections for them ask for it when one has seen that the line is slow.
             let compress = place != Place::Bulk || counters.slow.load(Ordering::Relaxed);
-            let result = setup::open(&options, &counters, Some(&server), compress).await;
+            let result = setup::open(&options, &counters, Some(&server), compress, trusts).await;
             let _ = opened.send((place, result));
         });
     }
 
-    fn opened(&mut self, place: Place, opened: Opened) {
+    fn opened(&mut self, place: Place, opened: Result<Opened>) {
         let at = self.opening.iter().position(|opening| opening.place == place);
         let opening = at.map(|at| self.opening.swap_remove(at));
         let ahead = opening.as_ref().is_some_and(|opening| opening.ahead);
@@ -347,9 +363,9 @@ impl Dispatcher {
             self.counters.failed(error);
         }
         match opened {
-            Ok((wire, server, _)) => {
+            Ok(opened) => {
                 self.away = None;
-                self.add(place, wire, &server);
+                self.add(place, opened.wire, &opened.server);
             }
             // Whether the server is away, the next attempt tells. One that was cut before the greeting looks refused.
             Err(error) if self.slots.is_empty() && (ahead || early && !matches!(error, Error::Auth(_))) => {
@@ -397,7 +413,7 @@ impl Dispatcher {
         let (jobs, receiver) = mpsc::unbounded_channel();
         let mut dialect = Dialect::new(server, self.options.read_only);
         dialect.compress &= self.options.compress && !wire.reader.is_inflating();
-        let machine = Machine::new(dialect, self.events.clone(), self.options.debug_protocol);
+        let machine = Machine::new(dialect, self.events.clone(), self.options.debug_protocol).behind(wire.due);
         let session = Session::new(wire, machine, self.options.timeout);
         self.next_id += 1;
         session::spawn(session, receiver, self.next_id, self.ends.0.clone());
@@ -408,6 +424,7 @@ impl Dispatcher {
             jobs,
             small: Arc::default(),
             bulk: Arc::default(),
+            deep: Arc::default(),
             mailbox: None,
             message: None,
             watched: None,
@@ -429,7 +446,7 @@ impl Dispatcher {
         self.slots.retain(|s| s.id != id);
         if end.error.is_some() {
             // Those that wait for nothing show it now, and not one by one when they are needed.
-            self.probe(|slot| [&slot.small, &slot.bulk].iter().all(|count| count.load(Ordering::Relaxed) == 0));
+            self.probe(|slot| slot.load() == 0);
         }
         // One that nobody asked anything, being made ready, says nothing of the server.
         self.useless = match end.useful || end.error.is_none() {

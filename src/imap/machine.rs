@@ -72,6 +72,8 @@ pub struct Machine {
     /// How many of them may have reached the server.
     handed: u64,
     sent: u64,
+    /// Answers that come before all others: to what was asked when the connection was made.
+    due: u64,
     unasked: u64,
     useful: bool,
     watch: watching::Watch,
@@ -96,11 +98,18 @@ impl Machine {
             put_out: 0,
             handed: 0,
             sent: 0,
+            due: 0,
             unasked: 0,
             useful: false,
             watch: watching::Watch::default(),
             compress: compressing::Compress::default(),
         }
+    }
+
+    /// So many answers to what was asked after login come before those to commands.
+    pub fn behind(mut self, due: u64) -> Self {
+        self.due = due;
+        self
     }
 
     /// Takes a job; [`Machine::pump`] sends it when its turn comes.
@@ -349,6 +358,13 @@ impl Machine {
     fn answer(&mut self, tag: &[u8], refusal: Refusal) -> Result<()> {
         if self.is_stray(tag) {
             return Ok(());
+        }
+        if self.due > 0 && tag.starts_with(b"S") {
+            self.due -= 1;
+            return match refusal.status {
+                Status::Ok => Ok(()),
+                _ => Err(Error::offline("the server refuses a connection what it let another one have")),
+            };
         }
         let unknown = || Error::protocol("the server answered what it was not asked");
         let number = tag.strip_prefix(b"T").and_then(|n| std::str::from_utf8(n).ok()?.parse::<u64>().ok());

@@ -11,7 +11,7 @@ use super::options::Options;
 use super::request::{self, Answer, Answers, Class, Command, Done, Request, Target};
 use super::response::{Data, Selected};
 use super::server::{Event, Login, Server, Stats, Watching};
-use super::setup;
+use super::setup::{self, Opened};
 use super::transport::Counters;
 use crate::error::{Error, Result};
 use crate::mail::mailbox_name::MailboxName;
@@ -36,11 +36,11 @@ impl Client {
     /// [`Error::Protocol`], and what the source of credentials answers.
     pub async fn connect(options: Options, events: mpsc::UnboundedSender<Event>) -> Result<Self> {
         let counters = Arc::new(Counters::default());
-        let (wire, server, login) = setup::open(&options, &counters, None, true).await?;
+        let Opened { wire, server, login, listed } = setup::open(&options, &counters, None, true, false).await?;
         let server = Arc::new(server);
         let (requests, receiver) = mpsc::unbounded_channel();
         let (orders, received) = mpsc::unbounded_channel();
-        let dispatcher = Dispatcher::new(options, events, Arc::clone(&counters), Arc::clone(&server), wire);
+        let dispatcher = Dispatcher::new(options, events, Arc::clone(&counters), Arc::clone(&server), wire, listed);
         tokio::spawn(dispatcher.run(receiver, received));
         Ok(Self { requests, server, login, counters, orders: Some(orders), on: None })
     }

@@ -366,3 +366,106 @@ async fn those_that_died_with_another_are_found_out_at_once() {
         assert_eq!(read(&client, "INBOX", 3, class).await.unwrap(), 1);
     }
 }
+
+#[tokio::test]
+async fn the_first_list_is_asked_with_the_set_up_where_that_tells_all() {
+    let list = |text: &'static str| {
+        move |tag: &str, command: &str| match command.split(' ').next() {
+            Some("LIST") => Some(text.replace('$', tag)),
+            _ => None,
+        }
+    };
+    let row = "* LIST () \"/\" INBOX\r\n";
+    let others = "NAMESPACE";
+    for (capability, change, text, asked) in [
+        ("", false, format!("{row}$ OK done\r\n"), 1),
+        // What was changed since is not in it.
+        ("", true, format!("{row}$ OK done\r\n"), 2),
+        ("", false, format!("{row}$ NO no\r\n"), 2),
+        ("", false, "$ OK done\r\n".to_owned(), 2),
+        ("", false, format!("{row}* LIST () / \r\n$ OK done\r\n"), 2),
+        // There is more to ask for than was known then.
+        (others, false, format!("{row}$ OK done\r\n"), 3),
+    ] {
+        let answer = list(text.clone().leak());
+        let answer = move |_, tag: &str, command: &str| match command.split(' ').next() {
+            Some("LOGIN") => Some(format!("{tag} OK [CAPABILITY IMAP4rev1 LIST-EXTENDED {capability}] in\r\n")),
+            Some("NAMESPACE") => Some(format!("* NAMESPACE ((\"\" \"/\")) ((\"~\" \"/\")) NIL\r\n{tag} OK done\r\n")),
+            _ => answer(tag, command),
+        };
+        let (port, heard) = server(|_| false, answer).await;
+        let client = client(port, 4).await.unwrap();
+        assert_eq!(heard.lock().unwrap().iter().filter(|(_, command)| command.starts_with("LIST")).count(), 1);
+        if change {
+            client.run(Target::Account, Command::Create(MailboxName::new(b"a")), Class::Small, 1000).await.unwrap();
+        }
+        let _ = client.run(Target::Account, Command::List, Class::Small, 1 << 20).await;
+        let lists = || heard.lock().unwrap().iter().filter(|(_, command)| command.starts_with("LIST")).count();
+        assert_eq!(lists(), asked, "{capability:?} {change} {text:?}");
+        // It is told once.
+        let _ = client.run(Target::Account, Command::List, Class::Small, 1 << 20).await;
+        assert!(lists() > asked, "{capability:?} {change} {text:?}");
+    }
+}
+
+/// Of a server that keeps the order further connections do not wait for what was granted the first; where they are
+/// refused it, the next one does.
+#[tokio::test]
+async fn a_further_connection_reads_in_the_round_trip_of_its_set_up() {
+    for refused in [false, true] {
+        let held = Mutex::new(String::new());
+        let answer = move |number: usize, tag: &str, command: &str| {
+            let text = match command.split(' ').next().unwrap_or_default() {
+                "LOGIN" => return Some(format!("{tag} OK [CAPABILITY IMAP4rev1 ID ENABLE QRESYNC] in\r\n")),
+                "ID" => format!("* ID (\"name\" \"Dovecot\")\r\n{tag} OK done\r\n"),
+                "ENABLE" if refused && number > 0 => format!("{tag} NO no\r\n"),
+                "ENABLE" => format!("* ENABLED QRESYNC\r\n{tag} OK done\r\n"),
+                // The second answers nothing before it is asked for a mailbox.
+                "SELECT" if number == 1 => return Some(std::mem::take(&mut *held.lock().unwrap()) + &selected(tag)),
+                _ => return None,
+            };
+            if number != 1 {
+                return Some(text);
+            }
+            held.lock().unwrap().push_str(&text);
+            Some(String::new())
+        };
+        let (port, heard) = server(|_| false, answer).await;
+        let client = client(port, 2).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(20), read(&client, "INBOX", 1, Class::Bulk));
+        assert_eq!(read.await.expect("it waits for nothing").unwrap(), 1);
+        let heard = heard.lock().unwrap();
+        let read = heard.iter().rfind(|(_, command)| command.starts_with("UID FETCH 1 ")).unwrap().0;
+        assert_eq!(read, if refused { 2 } else { 1 }, "{heard:?}");
+    }
+}
+
+/// The end of a large part, which the server reads it for, and what is small hold up each other on no connection.
+#[tokio::test]
+async fn small_reads_do_not_wait_for_deep_ones_nor_these_for_them() {
+    for deep_first in [true, false] {
+        // A server that is at it answers nothing behind it.
+        let at_it = std::sync::atomic::AtomicUsize::new(usize::MAX);
+        let silent = move |number: usize, _: &str, command: &str| {
+            if command.contains("FETCH 1000 ") {
+                at_it.store(number, Ordering::Relaxed);
+            }
+            (at_it.load(Ordering::Relaxed) == number).then(String::new)
+        };
+        let (port, _) = server(|_| false, silent).await;
+        let client = client(port, 3).await.unwrap();
+        while client.stats().connections < 3 {
+            read(&client, "INBOX", 1, Class::Small).await.unwrap();
+        }
+        let ask = |uid: u32, deep: bool| {
+            let range = deep.then_some((1 << 20, 4096));
+            let command = fetch(&[uid], &[FetchItem::Body(Section::part(&[1]), range)]);
+            client.send(mailbox("INBOX", None), command, Class::Small, 1 << 20)
+        };
+        let _stuck = ask(1000, deep_first);
+        for uid in 1..=20 {
+            let read = tokio::time::timeout(Duration::from_secs(10), gather(ask(uid, !deep_first)));
+            read.await.expect("it waits for none of the others").1.unwrap();
+        }
+    }
+}

@@ -99,7 +99,7 @@ pub fn session_of(server: &Server, read_only: bool) -> Harness {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (reader, writer) = halves(Box::new(ours), false);
     let open = Open::new(Arc::new(Counters::default()));
-    let wire = Wire { reader, writer, framer: Framer::new(Limits::default()), open };
+    let wire = Wire { reader, writer, framer: Framer::new(Limits::default()), open, due: 0 };
     let (events, receiver) = mpsc::unbounded_channel();
     let machine = Machine::new(Dialect::new(server, read_only), events, false);
     let (jobs, queue) = mpsc::unbounded_channel();

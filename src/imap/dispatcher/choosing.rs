@@ -13,9 +13,9 @@ pub(super) const DEAR: usize = 5;
 const CROWDED: usize = 32;
 /// What they cost, and what reads of another message cost where bulk reads are in flight: Dovecot then begins anew.
 pub(super) const CROWDED_COST: usize = 4;
-/// What it costs a small read to wait for a deep one, and the other way round: more than the way from a connection that
-/// watches to another one.
-const HELD_UP_COST: usize = 4;
+/// What it costs a small read to wait for a deep one, and the other way round: as much as to disturb a connection that
+/// watches, in another place, and less than what makes another connection worth opening.
+const HELD_UP_COST: usize = 3;
 /// A small read from there on is deep: servers find the octets by reading the part up to them. Dovecot takes 3 ms for 2 MB.
 const DEEP: u64 = 256 << 10;
 

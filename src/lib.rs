@@ -48,7 +48,7 @@
 //!   (`account::watch`): by SELECT with the MODSEQ that is known (QRESYNC), else CHANGEDSINCE and a list of UIDs, else by
 //!   comparison. Nothing relies on being told: what is looked at is asked for again after the poll interval.
 //! * *A connection begins.* What is asked after login goes out at once (`imap::setup`). On the first one LIST is in it, and
-//!   answers whoever asks that first; further ones, to servers that keep the order, wait for none of it.
+//!   answers whoever asks that first; reads over further ones, to servers that keep the order, wait for none of it.
 //! * *Which connection.* What SELECT told holds for its connection: another one may not have heard of it, answers as if
 //!   it was not so, and says so to nobody. What it made worth asking is asked there ([`imap::Client::on`]), or all over.
 //! * *One flight.* Who asks what is being asked already waits for that answer (`account::flight`); a piece of a body

@@ -137,7 +137,7 @@ impl Machine {
 
     /// Is an answer of the server waited for?
     pub fn is_busy(&self) -> bool {
-        self.has_commands() || self.watch.is_asking() || self.compress.is_asking()
+        self.due > 0 || self.has_commands() || self.watch.is_asking() || self.compress.is_asking()
     }
 
     fn has_commands(&self) -> bool {
@@ -187,6 +187,10 @@ impl Machine {
             let Some(job) = self.queue.front() else { return };
             let command = &job.request.command;
             let is_change = command.is_change();
+            // Where the set-up is refused nobody is to be in doubt about a change.
+            if is_change && self.due > 0 {
+                return;
+            }
             if self.flights.front().is_some_and(|first| is_change || first.command().is_change()) {
                 return;
             }

@@ -1,73 +1,13 @@
 //! Clients against servers that bear few connections, lose them, or go away.
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
 
 use super::super::options::{Credentials, Tls};
 use super::super::request::FetchItem;
-use super::super::testing::{fetch, mailbox, options, selected, serve, uids, upload};
+use super::super::testing::{client, fetch, mailbox, options, server, uids, upload};
 use super::*;
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
-
-/// Commands that a server heard, each with the number of its connection.
-type Heard = Arc<Mutex<Vec<(usize, String)>>>;
-
-/// A server; `refuse` closes a connection before its greeting, `answer` answers what is no matter of course.
-async fn server(
-    refuse: impl Fn(usize) -> bool + Send + 'static,
-    answer: impl Fn(usize, &str, &str) -> Option<String> + Send + Sync + 'static,
-) -> (u16, Heard) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (heard, answer) = (Heard::default(), Arc::new(answer));
-    let all = Arc::clone(&heard);
-    tokio::spawn(async move {
-        for number in 0.. {
-            let (stream, _) = listener.accept().await.unwrap();
-            if !refuse(number) {
-                tokio::spawn(one(stream, number, Arc::clone(&all), Arc::clone(&answer)));
-            }
-        }
-    });
-    (port, heard)
-}
-
-async fn one(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    number: usize,
-    heard: Heard,
-    answer: Arc<impl Fn(usize, &str, &str) -> Option<String>>,
-) {
-    use tokio::io::AsyncWriteExt;
-    let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1] hi\r\n").await;
-    serve(stream, |tag, command| {
-        heard.lock().unwrap().push((number, command.to_owned()));
-        if let Some(text) = answer(number, tag, command) {
-            return text;
-        }
-        match command.split(' ').next().unwrap_or_default() {
-            "LOGIN" => format!("{tag} OK [CAPABILITY IMAP4rev1 LITERAL+] in\r\n"),
-            "SELECT" => selected(tag),
-            "UID" => {
-                let uid = command.split(' ').nth(2).unwrap_or_default();
-                format!("* 1 FETCH (UID {uid} BODY[1] \"x{uid}\")\r\n{tag} OK done\r\n")
-            }
-            "LOGOUT" => format!("* BYE\r\n{tag} OK\r\nclose"),
-            _ => format!("{tag} OK done\r\n"),
-        }
-    })
-    .await;
-}
-
-async fn client(port: u16, connections: usize) -> Result<Client> {
-    let mut options = options(port, Tls::None, Credentials::Password("s3cret".into()));
-    options.connections = connections;
-    Client::connect(options, mpsc::unbounded_channel().0).await
-}
 
 async fn read(client: &Client, name: &str, uid: u32, class: Class) -> Result<usize> {
     let command = fetch(&[uid], &[FetchItem::Body(Section::part(&[1]), None)]);
@@ -364,79 +304,6 @@ async fn those_that_died_with_another_are_found_out_at_once() {
     assert_eq!(probed.len(), 2, "{probed:?}");
     for class in [Class::Small, Class::Bulk] {
         assert_eq!(read(&client, "INBOX", 3, class).await.unwrap(), 1);
-    }
-}
-
-#[tokio::test]
-async fn the_first_list_is_asked_with_the_set_up_where_that_tells_all() {
-    let list = |text: &'static str| {
-        move |tag: &str, command: &str| match command.split(' ').next() {
-            Some("LIST") => Some(text.replace('$', tag)),
-            _ => None,
-        }
-    };
-    let row = "* LIST () \"/\" INBOX\r\n";
-    let others = "NAMESPACE";
-    for (capability, change, text, asked) in [
-        ("", false, format!("{row}$ OK done\r\n"), 1),
-        // What was changed since is not in it.
-        ("", true, format!("{row}$ OK done\r\n"), 2),
-        ("", false, format!("{row}$ NO no\r\n"), 2),
-        ("", false, "$ OK done\r\n".to_owned(), 2),
-        ("", false, format!("{row}* LIST () / \r\n$ OK done\r\n"), 2),
-        // There is more to ask for than was known then.
-        (others, false, format!("{row}$ OK done\r\n"), 3),
-    ] {
-        let answer = list(text.clone().leak());
-        let answer = move |_, tag: &str, command: &str| match command.split(' ').next() {
-            Some("LOGIN") => Some(format!("{tag} OK [CAPABILITY IMAP4rev1 LIST-EXTENDED {capability}] in\r\n")),
-            Some("NAMESPACE") => Some(format!("* NAMESPACE ((\"\" \"/\")) ((\"~\" \"/\")) NIL\r\n{tag} OK done\r\n")),
-            _ => answer(tag, command),
-        };
-        let (port, heard) = server(|_| false, answer).await;
-        let client = client(port, 4).await.unwrap();
-        assert_eq!(heard.lock().unwrap().iter().filter(|(_, command)| command.starts_with("LIST")).count(), 1);
-        if change {
-            client.run(Target::Account, Command::Create(MailboxName::new(b"a")), Class::Small, 1000).await.unwrap();
-        }
-        let _ = client.run(Target::Account, Command::List, Class::Small, 1 << 20).await;
-        let lists = || heard.lock().unwrap().iter().filter(|(_, command)| command.starts_with("LIST")).count();
-        assert_eq!(lists(), asked, "{capability:?} {change} {text:?}");
-        // It is told once.
-        let _ = client.run(Target::Account, Command::List, Class::Small, 1 << 20).await;
-        assert!(lists() > asked, "{capability:?} {change} {text:?}");
-    }
-}
-
-/// Of a server that keeps the order further connections do not wait for what was granted the first; where they are
-/// refused it, the next one does.
-#[tokio::test]
-async fn a_further_connection_reads_in_the_round_trip_of_its_set_up() {
-    for refused in [false, true] {
-        let held = Mutex::new(String::new());
-        let answer = move |number: usize, tag: &str, command: &str| {
-            let text = match command.split(' ').next().unwrap_or_default() {
-                "LOGIN" => return Some(format!("{tag} OK [CAPABILITY IMAP4rev1 ID ENABLE QRESYNC] in\r\n")),
-                "ID" => format!("* ID (\"name\" \"Dovecot\")\r\n{tag} OK done\r\n"),
-                "ENABLE" if refused && number > 0 => format!("{tag} NO no\r\n"),
-                "ENABLE" => format!("* ENABLED QRESYNC\r\n{tag} OK done\r\n"),
-                // The second answers nothing before it is asked for a mailbox.
-                "SELECT" if number == 1 => return Some(std::mem::take(&mut *held.lock().unwrap()) + &selected(tag)),
-                _ => return None,
-            };
-            if number != 1 {
-                return Some(text);
-            }
-            held.lock().unwrap().push_str(&text);
-            Some(String::new())
-        };
-        let (port, heard) = server(|_| false, answer).await;
-        let client = client(port, 2).await.unwrap();
-        let read = tokio::time::timeout(Duration::from_secs(20), read(&client, "INBOX", 1, Class::Bulk));
-        assert_eq!(read.await.expect("it waits for nothing").unwrap(), 1);
-        let heard = heard.lock().unwrap();
-        let read = heard.iter().rfind(|(_, command)| command.starts_with("UID FETCH 1 ")).unwrap().0;
-        assert_eq!(read, if refused { 2 } else { 1 }, "{heard:?}");
     }
 }
 

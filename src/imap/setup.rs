@@ -199,8 +199,9 @@ impl Asker {
         let mut octets = 0;
         while open > 0 {
             let Some(frame) = self.wire.framer.next_frame()? else {
-                // More of it may take longer, if it amounts to 1 KiB a second.
-                let deadline = begun + self.timeout + Duration::from_secs(octets >> 10);
+                // A long list may take longer, if it amounts to 1 KiB a second.
+                let more = if most > MOST { octets >> 10 } else { 0 };
+                let deadline = begun + self.timeout + Duration::from_secs(more);
                 let read = self.wire.reader.read(self.wire.framer.buffer());
                 if timeout_at(deadline, read).await.map_err(late)?.map_err(lost)? == 0 {
                     return Err(Error::offline("the server closed the connection after login"));
@@ -263,3 +264,7 @@ fn lost(error: std::io::Error) -> Error {
 fn late(_: Elapsed) -> Error {
     Error::TimedOut("the server does not answer after login".into())
 }
+
+#[cfg(test)]
+#[path = "setup_tests.rs"]
+mod tests;

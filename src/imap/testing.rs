@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -16,6 +17,7 @@ use super::halves::halves;
 use super::line::{Chunk, Line, Literals, Octets};
 use super::machine::Machine;
 use super::options::{Credentials, Options, Tls};
+use super::pool::Client;
 use super::request::{self, Answer, Answers, Class, Command, Done, FetchItem, Request, Target, Upload};
 use super::response::Data;
 use super::server::{Event, Server};
@@ -201,4 +203,60 @@ pub fn selected(tag: &str) -> String {
         "* FLAGS (\\Seen)\r\n* 3 EXISTS\r\n* OK [UIDVALIDITY 9] ok\r\n* OK [UIDNEXT 4] ok\r\n\
          * OK [HIGHESTMODSEQ 5] ok\r\n{tag} OK [READ-WRITE] done\r\n"
     )
+}
+
+/// Commands that a server heard, each with the number of its connection.
+pub type Heard = Arc<Mutex<Vec<(usize, String)>>>;
+
+/// A server; `refuse` closes a connection before its greeting, `answer` answers what is no matter of course.
+pub async fn server(
+    refuse: impl Fn(usize) -> bool + Send + 'static,
+    answer: impl Fn(usize, &str, &str) -> Option<String> + Send + Sync + 'static,
+) -> (u16, Heard) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (heard, answer) = (Heard::default(), Arc::new(answer));
+    let all = Arc::clone(&heard);
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            if !refuse(number) {
+                tokio::spawn(one(stream, number, Arc::clone(&all), Arc::clone(&answer)));
+            }
+        }
+    });
+    (port, heard)
+}
+
+async fn one(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    number: usize,
+    heard: Heard,
+    answer: Arc<impl Fn(usize, &str, &str) -> Option<String>>,
+) {
+    let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1] hi\r\n").await;
+    serve(stream, |tag, command| {
+        heard.lock().unwrap().push((number, command.to_owned()));
+        if let Some(text) = answer(number, tag, command) {
+            return text;
+        }
+        match command.split(' ').next().unwrap_or_default() {
+            "LOGIN" => format!("{tag} OK [CAPABILITY IMAP4rev1 LITERAL+] in\r\n"),
+            "SELECT" => selected(tag),
+            "UID" => {
+                let uid = command.split(' ').nth(2).unwrap_or_default();
+                format!("* 1 FETCH (UID {uid} BODY[1] \"x{uid}\")\r\n{tag} OK done\r\n")
+            }
+            "LOGOUT" => format!("* BYE\r\n{tag} OK\r\nclose"),
+            _ => format!("{tag} OK done\r\n"),
+        }
+    })
+    .await;
+}
+
+/// A client of a server of [`server`], with so many connections at the most.
+pub async fn client(port: u16, connections: usize) -> Result<Client> {
+    let mut options = options(port, Tls::None, Credentials::Password("s3cret".into()));
+    options.connections = connections;
+    Client::connect(options, mpsc::unbounded_channel().0).await
 }

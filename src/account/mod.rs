@@ -103,7 +103,7 @@ const MESSAGES_BUDGET: usize = 8 * 1024 * 1024;
 const WHOLES: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
 
 /// Octets of a listing of all mailboxes at the most.
-const LIST_MAX: u64 = 64 * 1024 * 1024;
+const LIST_MAX: u64 = 32 * 1024 * 1024;
 
 /// How long after a listing what it did not tell is taken for absent by who only wants to know that a name is free.
 const LISTED: Duration = Duration::from_secs(60);

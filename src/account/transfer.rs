@@ -325,9 +325,9 @@ fn plan_round(uids: &[Uid], outcomes: &[Option<Result<Uid>>], transfer: Transfer
     left.filter(|at| seen.insert(uids[*at]) || transfer == Transfer::Move).collect()
 }
 
-/// Was it sent, and its answer not heard?
+/// Was it sent, and its answer not heard? A change that timed out was not sent.
 pub(super) fn is_unclear(error: &Error) -> bool {
-    matches!(error, Error::Uncertain(_) | Error::TimedOut(_))
+    matches!(error, Error::Uncertain(_))
 }
 
 /// Does the server not know a command that it offers?

@@ -192,14 +192,13 @@ impl Dispatcher {
         }
         self.fail_waiting(&Error::offline("the client is closed"));
         // Dropping its channel lets a session finish what is in flight and log out, within two seconds.
-        let mut open = self.slots.len();
-        self.slots.clear();
-        while open > 0 {
-            let Some((_, end)) = self.ends.1.recv().await else { break };
+        let mut open: Vec<u64> = self.slots.drain(..).map(|slot| slot.id).collect();
+        while !open.is_empty() {
+            let Some((id, end)) = self.ends.1.recv().await else { break };
             for job in end.jobs {
                 job.finish(Err(Error::offline("the client is closed")));
             }
-            open -= 1;
+            open.retain(|at| *at != id);
         }
         if let Some(done) = closed {
             let _ = done.send(());
@@ -288,6 +287,8 @@ impl Dispatcher {
         if let Err(mpsc::error::SendError(mut job)) = slot.jobs.send(job) {
             // The connection has just been lost; its end is on the way here.
             job.load = None;
+            let id = slot.id;
+            self.watch_lost(id, Some(&Error::offline("the connection is lost")));
             self.slots.remove(at);
             self.dispatch(job);
         }
@@ -448,10 +449,10 @@ impl Dispatcher {
             // Those that wait for nothing show it now, and not one by one when they are needed.
             self.probe(|slot| slot.load() == 0);
         }
-        // One that nobody asked anything, being made ready, says nothing of the server.
+        // One that is ready and that nobody asked anything says nothing of the server.
         self.useless = match end.useful || end.error.is_none() {
             true => 0,
-            false => self.useless + u32::from(!end.jobs.is_empty()),
+            false => self.useless + u32::from(!end.jobs.is_empty() || !end.ready),
         };
         let error = end.error.unwrap_or_else(|| Error::offline("the connection is closed"));
         tracing::info!(%error, "connection closed");

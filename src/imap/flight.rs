@@ -25,7 +25,7 @@ pub const MAX_ITEMS: usize = 64;
 pub struct Job {
     /// The request.
     pub request: Request,
-    /// How often it was sent already.
+    /// How often a connection was lost under it.
     pub attempts: u32,
     /// When a connection was first lost under it.
     pub lost: Option<Instant>,
@@ -136,9 +136,8 @@ impl Job {
     /// Ends it. Nobody listening is no error.
     pub fn finish(self, result: Result<Done>) {
         let result = match result {
-            Err(Error::Offline(why) | Error::TimedOut(why) | Error::Auth(why)) if self.doubtful => {
-                Err(Error::Uncertain(why))
-            }
+            // Of whether it was done the first time a refusal of the second says nothing. No UID of then means anything now.
+            Err(error) if self.doubtful && error != Error::Stale => Err(Error::Uncertain(error.to_string().into())),
             mut result => {
                 if let Ok(Done { selected: Some(selected), .. }) = &mut result {
                     selected.connection = self.connection;

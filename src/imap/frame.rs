@@ -11,6 +11,8 @@ use memchr::memchr;
 
 use crate::error::{Error, printable};
 
+/// Octets of CRLF.
+const LINE_END: u64 = 2;
 /// Octets of line text in one response: the BODYSTRUCTURE of 10,000 parts fits, which is what Dovecot sends at most.
 const LINE: usize = 4 << 20;
 /// How many times that a list of numbers may have: a SEARCH that lists two million UIDs of seven digits fits.
@@ -128,14 +130,14 @@ impl Frame {
         text
     }
 
-    /// Octets of line text and literals, thrown away or not.
+    /// Octets of line text, its end, and literals, thrown away or not.
     pub fn octets(&self) -> u64 {
         let literal = |literal: &Literal| match literal {
             Literal::Data(data) => data.len() as u64,
             Literal::Oversize(octets) => *octets,
         };
         let rest = self.rest.iter().map(|(l, line)| literal(l).saturating_add(line.len() as u64));
-        rest.fold(self.line.len() as u64, u64::saturating_add)
+        rest.fold(self.line.len() as u64 + LINE_END, u64::saturating_add)
     }
 }
 

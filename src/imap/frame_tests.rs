@@ -120,7 +120,7 @@ fn many_literals_together_stay_under_the_limit_of_a_response() {
     let (frames, _) = cut(&mut Framer::new(limits), [&octets[..]]);
     let kept = |frame: &Frame| frame.rest.iter().map(|(l, _)| matches!(l, Literal::Data(_))).collect::<Vec<_>>();
     assert_eq!(frames.iter().map(kept).collect::<Vec<_>>(), [vec![true, true, false, true], vec![true]]);
-    assert_eq!(frames[0].octets(), 40);
+    assert_eq!(frames[0].octets(), 42);
     assert_eq!(frames[0].printable(80), "a {10} {10} {10 thrown away} {5}");
 }
 

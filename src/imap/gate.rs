@@ -170,16 +170,18 @@ impl Inner {
         if status == Status::Bye {
             return Err(refusal::bye(&Refusal { status, code, text }));
         }
-        if let Some(Code::Capability(capabilities)) = &code {
+        let told = Refusal { status, code, text };
+        told.show_alert();
+        if let Some(Code::Capability(capabilities)) = &told.code {
             self.capabilities = Some(capabilities.clone());
         }
         if !matches!(self.waiting, Waiting::Greeting) {
             return Ok(());
         }
         if !matches!(status, Status::Ok | Status::PreAuth) {
-            return Err(refusal::bye(&Refusal { status, code, text }));
+            return Err(refusal::bye(&told));
         }
-        self.outcome = Some(Refusal { status, code, text });
+        self.outcome = Some(told);
         self.pass(&[b"* OK ready"]);
         self.waiting = Waiting::Nothing;
         Ok(())

@@ -159,6 +159,11 @@ impl Machine {
         self.useful
     }
 
+    /// Has the server granted what was asked when the connection was made?
+    pub fn is_ready(&self) -> bool {
+        self.due == 0
+    }
+
     /// Is there nothing left to do?
     pub fn is_idle(&self) -> bool {
         !self.is_busy() && self.queue.is_empty()
@@ -188,7 +193,7 @@ impl Machine {
             let command = &job.request.command;
             let is_change = command.is_change();
             // Where the set-up is refused nobody is to be in doubt about a change.
-            if is_change && self.due > 0 {
+            if is_change && !self.is_ready() {
                 return;
             }
             if self.flights.front().is_some_and(|first| is_change || first.command().is_change()) {
@@ -272,8 +277,7 @@ impl Machine {
     }
 
     fn send(&mut self, lines: Vec<Line>) {
-        let Some(mut job) = self.queue.pop_front() else { return };
-        job.attempts += 1;
+        let Some(job) = self.queue.pop_front() else { return };
         self.opened.retain(|name| !job.must_leave(name));
         self.watch.forget(|name| job.must_leave(name));
         let start = self.put_out;
@@ -363,12 +367,12 @@ impl Machine {
         if self.is_stray(tag) {
             return Ok(());
         }
-        if self.due > 0 && tag.starts_with(b"S") {
+        if !self.is_ready() && tag.starts_with(b"S") {
+            if refusal.status != Status::Ok {
+                return Err(Error::offline("the server refuses a connection what it let another one have"));
+            }
             self.due -= 1;
-            return match refusal.status {
-                Status::Ok => Ok(()),
-                _ => Err(Error::offline("the server refuses a connection what it let another one have")),
-            };
+            return Ok(());
         }
         let unknown = || Error::protocol("the server answered what it was not asked");
         let number = tag.strip_prefix(b"T").and_then(|n| std::str::from_utf8(n).ok()?.parse::<u64>().ok());
@@ -414,17 +418,21 @@ impl Machine {
     }
 
     /// The connection is lost, and `handed` octets of the output may have reached the server: what may be sent again, in
-    /// order; the rest ends with `error`. A command that ran into its deadline is not sent again.
+    /// order; the rest ends with `error`. A command that ran into its deadline is not sent again. That a connection was never
+    /// ready is no command's fault.
     pub fn lose(&mut self, error: &Error, handed: u64) -> Vec<Job> {
         let mut jobs = Vec::new();
+        let attempts = u32::from(self.is_ready());
         // A file that cannot be read concerns nobody but whoever wanted it sent.
         let local = matches!(error, Error::Local(_));
-        let mut blamed = !local && !matches!(error, Error::Offline(_) | Error::Busy(_));
+        let mut blamed = self.is_ready() && !local && !matches!(error, Error::Offline(_) | Error::Busy(_));
         if let Some(selecting) = self.selecting.take() {
-            // Sent behind it or waiting for it: the first of them is to blame.
-            let asker = selecting.job.or_else(|| self.flights.is_empty().then(|| self.queue.pop_front()).flatten());
+            // Sent behind it or waiting for it: the first of them is to blame, unless it was to be watched.
+            blamed &= !selecting.watches;
+            let waits = self.flights.is_empty() && !selecting.watches;
+            let asker = selecting.job.or_else(|| waits.then(|| self.queue.pop_front()).flatten());
             if let Some(mut job) = asker {
-                job.attempts += 1;
+                job.attempts += attempts;
                 if blamed {
                     job.finish(Err(error.clone()))
                 } else {
@@ -439,7 +447,8 @@ impl Machine {
             let uploads = is_upload(flight.command());
             // A message of which octets are missing was not taken. The last two of the command end its line.
             let handed = if uploads && unsent > 2 { 0 } else { handed };
-            jobs.extend(flight.lost(error, n == 0 && (blamed || local && uploads), handed));
+            let job = flight.lost(error, n == 0 && (blamed || local && uploads), handed);
+            jobs.extend(job.map(|job| Job { attempts: job.attempts + attempts, ..job }));
         }
         jobs.extend(self.queue.drain(..));
         jobs

@@ -1,5 +1,6 @@
 //! Clients against servers that bear few connections, lose them, or go away.
 
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use super::super::options::{Credentials, Tls};
@@ -73,6 +74,24 @@ async fn a_read_is_sent_once_more_when_its_connection_is_lost() {
     assert_eq!(client.stats().logins, 2);
     assert!(matches!(read(&client, "INBOX", 7, Class::Small).await, Err(Error::Offline(_))));
     assert_eq!(read(&client, "INBOX", 2, Class::Small).await.unwrap(), 1);
+}
+
+/// Dovecot 2.3 goes on saying that the mailbox was deleted, though it was made again; another connection sees it.
+#[tokio::test]
+async fn a_connection_that_lost_its_way_with_a_mailbox_is_given_up() {
+    for command in [Command::Select, fetch(&[1], &[FetchItem::Body(Section::part(&[1]), None)])] {
+        let selects = AtomicUsize::new(0);
+        let refuse = move |number: usize, tag: &str, command: &str| {
+            let again = command.starts_with("SELECT") && selects.fetch_add(1, Ordering::Relaxed) > 0;
+            (again && number == 0).then(|| format!("{tag} NO Mailbox was deleted under us\r\n"))
+        };
+        let (port, _) = server(|_| false, refuse).await;
+        let client = client(port, 1).await.unwrap();
+        client.run(mailbox("a", None), Command::Select, Class::Small, 1000).await.unwrap();
+        client.run(mailbox("a", None), Command::Select, Class::Small, 1000).await.unwrap();
+        client.run(mailbox("a", None), command, Class::Small, 1000).await.unwrap();
+        assert_eq!(client.stats().logins, 2);
+    }
 }
 
 /// When a network goes, it may take the next connection with it, before its greeting or in its login.
@@ -205,6 +224,56 @@ async fn a_repeated_change_that_finds_no_server_is_in_doubt() {
     }
 }
 
+/// Courier refuses to end the subscription that the first of the two ended: that is no failure.
+#[tokio::test]
+async fn a_repeated_change_that_is_refused_is_in_doubt() {
+    let refuse = |number: usize, tag: &str, command: &str| {
+        let told = if number == 0 { "close".into() } else { format!("{tag} NO Folder must be subscribed\r\n") };
+        command.starts_with("UNSUBSCRIBE").then_some(told)
+    };
+    let (port, _) = server(|_| false, refuse).await;
+    let client = client(port, 1).await.unwrap();
+    let command = Command::Subscribe(MailboxName::new(b"a"), false);
+    let end = client.run(Target::Account, command, Class::Small, 1 << 20).await;
+    assert!(matches!(end, Err(Error::Uncertain(_))), "{end:?}");
+}
+
+/// Who waits for a SELECT without an answer was not sent: its own, which nobody tries again, or that of the watching.
+#[tokio::test]
+async fn a_change_behind_a_select_without_an_answer_is_not_in_doubt() {
+    let name = || MailboxName::new(b"b");
+    let append = Command::Append { to: name(), messages: vec![upload(b"x", &[], None)] };
+    for (target, command, watches) in [
+        (mailbox("INBOX", 9), Command::Move { uids: uids("1"), to: name() }, false),
+        (Target::Account, append, true),
+        (Target::Account, Command::Create(name()), true),
+    ] {
+        let answer = |number: usize, tag: &str, command: &str| match command.split(' ').next() {
+            Some("LOGIN") => Some(format!("{tag} OK [CAPABILITY IMAP4rev1 MOVE LITERAL+ IDLE] in\r\n")),
+            Some("SELECT") if number == 0 => Some(String::new()),
+            _ => None,
+        };
+        let (port, heard) = server(|_| false, answer).await;
+        let mut options = options(port, Tls::None, Credentials::Password("s3cret".into()));
+        (options.connections, options.timeout) = (1, Duration::from_secs(1));
+        let client = Client::connect(options, mpsc::unbounded_channel().0).await.unwrap();
+        if watches {
+            client.watch(MailboxName::new(b"INBOX"));
+            while !heard.lock().unwrap().iter().any(|(_, command)| command.starts_with("SELECT")) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        let done = client.run(target, command, Class::Small, 1 << 20);
+        let end = tokio::time::timeout(Duration::from_secs(20), done).await.expect("it has an end");
+        match end {
+            Ok(_) => assert!(watches),
+            Err(error) => assert!(!watches && matches!(error, Error::TimedOut(_)), "{error}"),
+        }
+        let heard = heard.lock().unwrap();
+        assert!(watches || !heard.iter().any(|(_, command)| command.contains("MOVE")), "{heard:?}");
+    }
+}
+
 #[tokio::test]
 async fn no_connection_keeps_a_mailbox_whose_name_is_about_to_mean_another() {
     let (port, heard) = server(|_| false, |_, _, _| None).await;
@@ -312,7 +381,7 @@ async fn those_that_died_with_another_are_found_out_at_once() {
 async fn small_reads_do_not_wait_for_deep_ones_nor_these_for_them() {
     for deep_first in [true, false] {
         // A server that is at it answers nothing behind it.
-        let at_it = std::sync::atomic::AtomicUsize::new(usize::MAX);
+        let at_it = AtomicUsize::new(usize::MAX);
         let silent = move |number: usize, _: &str, command: &str| {
             if command.contains("FETCH 1000 ") {
                 at_it.store(number, Ordering::Relaxed);

@@ -10,6 +10,8 @@ use crate::error::{Error, printable};
 
 /// Characters of a server's text that go into an error.
 const TEXT: usize = 200;
+/// Characters of an alert that are logged.
+const ALERT: usize = 300;
 
 /// A status response as it came.
 #[derive(Clone, Debug)]
@@ -26,6 +28,13 @@ impl Refusal {
     fn sentence(&self) -> String {
         let text = printable(&self.text, TEXT);
         if text.is_empty() { "the server gave no reason".into() } else { format!("the server says: {text}") }
+    }
+
+    /// Logs what must be shown to the user (RFC 9051 section 7.1).
+    pub fn show_alert(&self) {
+        if self.code == Some(Code::Alert) {
+            tracing::warn!("alert of the server: {}", printable(&self.text, ALERT));
+        }
     }
 
     /// Servers without the code say it in words; these are Dovecot's, Gmail's and Exchange's.

@@ -58,6 +58,8 @@ pub struct End {
     pub jobs: Vec<Job>,
     /// Whether it carried out any command.
     pub useful: bool,
+    /// Whether the server granted what was asked when it was made.
+    pub ready: bool,
 }
 
 /// One connection and its clocks.
@@ -115,7 +117,7 @@ impl Session {
                     self.say_goodbye().await;
                 }
                 let jobs = self.machine.lose(&Error::offline("the connection is closed"), self.outbox.handed());
-                End { error: None, jobs, useful: self.machine.is_useful() }
+                self.end(None, jobs)
             }
             Err(error) => {
                 jobs.close();
@@ -123,9 +125,13 @@ impl Session {
                 while let Ok(job) = jobs.try_recv() {
                     lost.push(job);
                 }
-                End { error: Some(error), jobs: lost, useful: self.machine.is_useful() }
+                self.end(Some(error), lost)
             }
         }
+    }
+
+    fn end(&self, error: Option<Error>, jobs: Vec<Job>) -> End {
+        End { error, jobs, useful: self.machine.is_useful(), ready: self.machine.is_ready() }
     }
 
     async fn work(&mut self, jobs: &mut UnboundedReceiver<Job>) -> Result<()> {

@@ -398,25 +398,6 @@ async fn status_of_the_selected_mailbox_is_not_asked() {
     }
 }
 
-/// Dovecot 2.3 goes on saying that the mailbox was deleted, though it was made again; another connection sees it.
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_lost_its_way_with_a_mailbox_is_given_up() {
-    let mut harness = session();
-    let mut selects = 0;
-    harness.serve(move |tag, command| match command.split(' ').next() {
-        Some("SELECT") => {
-            selects += 1;
-            if selects == 1 { selected(tag) } else { format!("{tag} NO Mailbox was deleted under us\r\n") }
-        }
-        _ => format!("{tag} OK done\r\n"),
-    });
-    let select = || Target::Mailbox { name: MailboxName::new(b"INBOX"), validity: None };
-    collect(harness.send(select(), Command::Select, 1 << 20)).await.1.unwrap().unwrap();
-    // It has no end yet: it may be sent again elsewhere.
-    assert!(collect(harness.send(select(), Command::Select, 1 << 20)).await.1.is_none());
-    assert!(timeout(Duration::from_secs(400), harness.end).await.unwrap().unwrap().is_some());
-}
-
 #[tokio::test(start_paused = true)]
 async fn reads_follow_their_select_at_once_where_the_server_keeps_the_order() {
     const ROW: &str = "S: * 1 FETCH (UID 2 BODY[1]<10> \"hello\")";

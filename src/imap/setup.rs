@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::command;
@@ -28,9 +27,10 @@ const ID: &str = concat!("ID (\"name\" \"imapfs\" \"version\" \"", env!("CARGO_P
 const ENABLE: &str = "ENABLE QRESYNC";
 const COMPRESS: &str = "COMPRESS DEFLATE";
 
-/// Octets that a server may answer, and where the mailboxes are listed.
+/// Octets that a server may answer, and where the mailboxes are listed; and what a row counts besides, which is kept.
 const MOST: u64 = 1 << 20;
-const MOST_OF_LIST: u64 = 64 << 20;
+const MOST_OF_LIST: u64 = 32 << 20;
+const ROW: u64 = 128;
 
 /// A connection that is ready for commands.
 pub struct Wire {
@@ -136,7 +136,7 @@ pub async fn open(
     if trusts && is_certain && !questions.contains(&COMPRESS) {
         asker.say(&questions).await?;
         asker.wire.due = questions.len() as u64;
-        server.qresync = granted;
+        server.qresync = granted && questions.contains(&ENABLE);
         questions.clear();
     }
     let (data, refusals) = asker.ask(&questions, if list.is_empty() { MOST } else { MOST_OF_LIST }).await?;
@@ -185,7 +185,7 @@ impl Asker {
         }
         self.wire.open.counters().commands.fetch_add(lines.len() as u64, Ordering::Relaxed);
         self.wire.writer.push(batch.as_bytes()).map_err(lost)?;
-        timeout(self.timeout, self.wire.writer.write()).await.map_err(late)?.map_err(lost)
+        timeout(self.timeout, self.wire.writer.write()).await.map_err(|_| late())?.map_err(lost)
     }
 
     /// Sends all the lines at once; what came back for them, at most so many octets, and how each was answered. A line that
@@ -202,8 +202,12 @@ impl Asker {
                 // A long list may take longer, if it amounts to 1 KiB a second.
                 let more = if most > MOST { octets >> 10 } else { 0 };
                 let deadline = begun + self.timeout + Duration::from_secs(more);
+                // What never runs dry is never too late for the clock.
+                if Instant::now() >= deadline {
+                    return Err(late());
+                }
                 let read = self.wire.reader.read(self.wire.framer.buffer());
-                if timeout_at(deadline, read).await.map_err(late)?.map_err(lost)? == 0 {
+                if timeout_at(deadline, read).await.map_err(|_| late())?.map_err(lost)? == 0 {
                     return Err(Error::offline("the server closed the connection after login"));
                 }
                 continue;
@@ -212,13 +216,18 @@ impl Asker {
                 tracing::debug!(target: "imapfs::protocol", "S: {}", printable(&frame.line, 300));
             }
             octets += frame.octets();
-            if octets > most {
+            if octets + data.len() as u64 * ROW > most {
                 return Err(Error::protocol("the server talks without end after login"));
             }
             match Response::parse(&frame).0 {
                 Response::Continue(_) => return Err(Error::protocol("the server asked for more where nothing is due")),
-                Response::Untagged(Data::Status(Status::Bye, code, text)) => {
-                    return Err(refusal::bye(&Refusal { status: Status::Bye, code, text }));
+                Response::Untagged(Data::Status(status, code, text)) => {
+                    let told = Refusal { status, code, text };
+                    if status == Status::Bye {
+                        return Err(refusal::bye(&told));
+                    }
+                    told.show_alert();
+                    data.push(Data::Status(status, told.code, told.text));
                 }
                 Response::Untagged(row) => data.push(row),
                 Response::Tagged { tag, status, code, text } => {
@@ -261,7 +270,7 @@ fn lost(error: std::io::Error) -> Error {
     Error::offline(format!("connection lost after login: {error}"))
 }
 
-fn late(_: Elapsed) -> Error {
+fn late() -> Error {
     Error::TimedOut("the server does not answer after login".into())
 }
 

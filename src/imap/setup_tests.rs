@@ -1,6 +1,7 @@
 //! What is asked with the set-up of a connection, and what follows it at once.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -14,6 +15,28 @@ use super::super::testing::{client, fetch, mailbox, options, selected, server};
 use crate::error::Error;
 use crate::mail::mailbox_name::MailboxName;
 use crate::mail::section::Section;
+use crate::mail::uid::UidValidity;
+
+/// What Dovecot answers to its login and to the set-up.
+fn granted(tag: &str, command: &str) -> Option<String> {
+    Some(match command.split(' ').next().unwrap_or_default() {
+        "LOGIN" => format!("{tag} OK [CAPABILITY IMAP4rev1 ID ENABLE QRESYNC IDLE] in\r\n"),
+        "ID" => format!("* ID (\"name\" \"Dovecot\")\r\n{tag} OK done\r\n"),
+        "ENABLE" => format!("* ENABLED QRESYNC\r\n{tag} OK done\r\n"),
+        _ => return None,
+    })
+}
+
+/// A client with so many connections and a time limit of a second.
+async fn impatient(port: u16, connections: usize) -> Client {
+    let mut options = options(port, Tls::None, Credentials::Password("s3cret".into()));
+    (options.connections, options.timeout) = (connections, Duration::from_secs(1));
+    Client::connect(options, mpsc::unbounded_channel().0).await.unwrap()
+}
+
+fn body() -> Command {
+    fetch(&[1], &[FetchItem::Body(Section::part(&[1]), None)])
+}
 
 #[tokio::test]
 async fn the_first_list_is_asked_with_the_set_up_where_that_tells_all() {
@@ -102,16 +125,13 @@ async fn a_further_connection_reads_in_the_round_trip_of_its_set_up() {
     for refused in [false, true] {
         let held = Mutex::new(String::new());
         let answer = move |number: usize, tag: &str, command: &str| {
-            let text = match command.split(' ').next().unwrap_or_default() {
-                "LOGIN" => return Some(format!("{tag} OK [CAPABILITY IMAP4rev1 ID ENABLE QRESYNC] in\r\n")),
-                "ID" => format!("* ID (\"name\" \"Dovecot\")\r\n{tag} OK done\r\n"),
+            let text = match command.split(' ').next()? {
                 "ENABLE" if refused && number > 0 => format!("{tag} NO no\r\n"),
-                "ENABLE" => format!("* ENABLED QRESYNC\r\n{tag} OK done\r\n"),
                 // The second answers nothing before it is asked for a mailbox.
                 "SELECT" if number == 1 => return Some(std::mem::take(&mut *held.lock().unwrap()) + &selected(tag)),
-                _ => return None,
+                _ => granted(tag, command)?,
             };
-            if number != 1 {
+            if number != 1 || command.starts_with("LOGIN") {
                 return Some(text);
             }
             held.lock().unwrap().push_str(&text);
@@ -119,8 +139,7 @@ async fn a_further_connection_reads_in_the_round_trip_of_its_set_up() {
         };
         let (port, heard) = server(|_| false, answer).await;
         let client = client(port, 2).await.unwrap();
-        let command = fetch(&[1], &[FetchItem::Body(Section::part(&[1]), None)]);
-        let read = client.run(mailbox("INBOX", None), command, Class::Bulk, 1 << 20);
+        let read = client.run(mailbox("INBOX", None), body(), Class::Bulk, 1 << 20);
         let read = tokio::time::timeout(Duration::from_secs(20), read).await.expect("it waits for nothing");
         assert_eq!(read.unwrap().0.len(), 1);
         let heard = heard.lock().unwrap();
@@ -134,21 +153,104 @@ async fn a_further_connection_reads_in_the_round_trip_of_its_set_up() {
 async fn a_change_waits_for_the_set_up() {
     for enabled in ["$ NO no\r\n", ""] {
         let answer = move |number: usize, tag: &str, command: &str| match command.split(' ').next() {
-            Some("LOGIN") => Some(format!("{tag} OK [CAPABILITY IMAP4rev1 ID ENABLE QRESYNC] in\r\n")),
-            Some("ID") => Some(format!("* ID (\"name\" \"Dovecot\")\r\n{tag} OK done\r\n")),
             Some("ENABLE") if number == 1 => Some(enabled.replace('$', tag)),
-            Some("ENABLE") => Some(format!("* ENABLED QRESYNC\r\n{tag} OK done\r\n")),
-            _ => None,
+            _ => granted(tag, command),
         };
         let (port, heard) = server(|_| false, answer).await;
-        let mut options = options(port, Tls::None, Credentials::Password("s3cret".into()));
-        (options.connections, options.timeout) = (2, Duration::from_secs(1));
-        let client = Client::connect(options, mpsc::unbounded_channel().0).await.unwrap();
+        let client = impatient(port, 2).await;
         let create = Command::Create(MailboxName::new(b"a"));
         let done = client.run(Target::Account, create, Class::Bulk, 1000);
         tokio::time::timeout(Duration::from_secs(20), done).await.expect("it has an end").unwrap();
         let heard = heard.lock().unwrap();
         let creates: Vec<usize> = heard.iter().filter(|(_, c)| c.starts_with("CREATE")).map(|(n, _)| *n).collect();
         assert_eq!(creates, [2], "{enabled:?} {heard:?}");
+    }
+}
+
+/// Further connections that a server ends, or leaves without an answer, after it let them in cost no read, and are not made
+/// over and over.
+#[tokio::test]
+async fn connections_that_are_never_ready_cost_no_read() {
+    for text in ["* BYE too many connections\r\nclose", "* BYE shutting down\r\nclose", "close", ""] {
+        let answer = move |number: usize, tag: &str, command: &str| match number > 0 && !command.starts_with("LOGIN") {
+            true => Some(text.into()),
+            false => granted(tag, command),
+        };
+        for round in 0..5 {
+            let (port, _) = server(|_| false, answer).await;
+            let client = impatient(port, 4).await;
+            let reads = (1..=30).map(|n| {
+                let (name, class) = (["INBOX", "b"][n % 2], [Class::Small, Class::Bulk][n / 2 % 2]);
+                client.run(mailbox(name, None), body(), class, 1 << 20)
+            });
+            let reads = tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(reads));
+            for read in reads.await.expect("they have an end") {
+                assert_eq!(read.expect(text).0.len(), 1, "{text:?}");
+            }
+            assert!(client.stats().logins <= 5, "{text:?}: {} logins", client.stats().logins);
+            if text.is_empty() && round == 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// Another backend may have less than the first: it is not asked for what was not enabled on it.
+#[tokio::test]
+async fn a_further_connection_without_qresync_is_not_asked_for_it() {
+    let answer = |number: usize, tag: &str, command: &str| match command.split(' ').next() {
+        Some("LOGIN") if number > 0 => Some(format!("{tag} OK [CAPABILITY IMAP4rev1 ID] in\r\n")),
+        Some("SELECT") if number == 0 => Some("close".into()),
+        Some("SELECT") if command.contains("QRESYNC") => Some(format!("{tag} BAD not enabled\r\n")),
+        _ => granted(tag, command),
+    };
+    let (port, _) = server(|_| false, answer).await;
+    let client = client(port, 1).await.unwrap();
+    client.run(Target::Account, Command::Noop, Class::Small, 1000).await.unwrap();
+    let resync = Command::Resync { validity: UidValidity(9), modseq: 5, known: None };
+    client.run(mailbox("INBOX", None), resync, Class::Small, 1 << 20).await.unwrap();
+}
+
+/// Also where nobody asks for anything: the pauses grow.
+#[tokio::test]
+async fn a_watch_that_is_let_in_and_cut_is_tried_less_and_less() {
+    for refusal in ["$ NO no\r\n", "close"] {
+        let answer = move |number: usize, tag: &str, command: &str| match command.split(' ').next() {
+            Some("ENABLE") if number > 0 => Some(refusal.replace('$', tag)),
+            Some("IDLE") => Some(if number == 0 { "+ idling\r\nclose" } else { "+ idling\r\n" }.into()),
+            _ => granted(tag, command),
+        };
+        let (port, _) = server(|_| false, answer).await;
+        let client = client(port, 4).await.unwrap();
+        client.watch(MailboxName::new(b"INBOX"));
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert!(client.stats().logins <= 9, "{refusal}: {} logins", client.stats().logins);
+    }
+}
+
+/// Many short rows take more room than they have octets; those without any count as well.
+#[tokio::test]
+async fn a_server_that_talks_without_end_after_login_is_given_up() {
+    for row in ["\r\n", "* 1 EXISTS\r\n", "* LIST () / a\r\n"] {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let all = Arc::clone(&sent);
+        tokio::spawn(async move {
+            let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+            stream.write_all(b"* OK [CAPABILITY IMAP4rev1] hi\r\n").await.unwrap();
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let tag = line.split(' ').next().unwrap();
+            stream.write_all(format!("{tag} OK [CAPABILITY IMAP4rev1] in\r\n").as_bytes()).await.unwrap();
+            let rows = row.repeat((64 << 10) / row.len());
+            while stream.write_all(rows.as_bytes()).await.is_ok() {
+                all.fetch_add(rows.len(), Ordering::Relaxed);
+            }
+        });
+        let error = client(port, 1).await.err();
+        assert!(matches!(error, Some(Error::Protocol(_))), "{row:?}: {error:?}");
+        let sent = sent.load(Ordering::Relaxed);
+        assert!(sent < 12 << 20, "{row:?}: {sent}");
     }
 }

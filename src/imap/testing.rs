@@ -220,6 +220,7 @@ pub async fn server(
     tokio::spawn(async move {
         for number in 0.. {
             let (stream, _) = listener.accept().await.unwrap();
+            let _ = stream.set_nodelay(true);
             if !refuse(number) {
                 tokio::spawn(one(stream, number, Arc::clone(&all), Arc::clone(&answer)));
             }

@@ -131,7 +131,44 @@ impl Dispatcher {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::imap::frame::{Framer, Limits};
+    use crate::imap::halves::halves;
+    use crate::imap::options::{Credentials, Tls};
+    use crate::imap::setup::{Open, Wire};
+    use crate::imap::testing::options;
+    use crate::imap::transport::Counters;
+
+    /// Also when a request comes upon it before its end does.
+    #[tokio::test]
+    async fn who_listens_is_told_that_the_watch_was_lost() {
+        for meets in [false, true] {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let (reader, writer) = halves(Box::new(ours), false);
+            let counters = Arc::new(Counters::default());
+            let (framer, open) = (Framer::new(Limits::default()), Open::new(Arc::clone(&counters)));
+            let wire = Wire { reader, writer, framer, open, due: 0 };
+            let (events, mut heard) = mpsc::unbounded_channel();
+            let options = options(1, Tls::None, Credentials::Password("x".into()));
+            let mut dispatcher = Dispatcher::new(options, events, counters, Arc::default(), wire, None);
+            dispatcher.watch(MailboxName::new(b"INBOX"));
+            drop(theirs);
+            while dispatcher.ends.1.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            if meets {
+                dispatcher.dispatch(Job::noop());
+            }
+            let (id, end) = dispatcher.ends.1.recv().await.unwrap();
+            dispatcher.ended(id, end);
+            let mut told = std::iter::from_fn(|| heard.try_recv().ok());
+            assert!(told.any(|event| matches!(event.data, Data::Status(Status::Bye, ..))), "{meets}");
+        }
+    }
 
     #[test]
     fn a_machine_was_suspended_when_the_wall_clock_is_far_ahead() {

@@ -30,9 +30,7 @@ impl Machine {
             }
             Status::Ok | Status::PreAuth => {}
         }
-        if *code == Some(Code::Alert) {
-            tracing::warn!("alert of the server: {}", printable(text, 300));
-        }
+        refusal.show_alert();
         // MOVE and REPLACE tell of the new message before the old one goes (RFC 6851 section 4.3, RFC 8508 section 3.3).
         if let (Some(Code::CopyUid(..) | Code::AppendUid(..)), Some(flight)) = (code, self.flights.front_mut())
             && flight.command().is_change()

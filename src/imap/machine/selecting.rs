@@ -80,14 +80,18 @@ impl Machine {
 
     /// SELECT has its answer, and with it what was sent or waits behind it.
     pub(super) fn selected(&mut self, selecting: Selecting, refusal: Refusal) -> Result<()> {
+        let was_open = selecting.name.as_ref().is_some_and(|name| self.opened.contains(name));
+        let is_odd = refusal.status != Status::Ok && refusal.code.is_none();
+        // Dovecot 2.3 goes on saying so on a connection that knew a mailbox which was deleted and made again.
+        if was_open && is_odd && refusal::command(&refusal) != Error::NotFound {
+            // Who asked for it asks elsewhere.
+            self.selecting = Some(selecting);
+            return Err(Error::offline("a mailbox that could be selected no longer can"));
+        }
         let Selecting { name, job, mut found, watches, .. } = selecting;
         // A server that refuses UNSELECT has nothing selected.
         let Some(name) = name else { return Ok(()) };
         if refusal.status != Status::Ok {
-            // Dovecot 2.3 goes on saying so on a connection that knew a mailbox which was deleted and made again.
-            if refusal.code.is_none() && self.opened.contains(&name) && refusal::command(&refusal) != Error::NotFound {
-                return Err(Error::offline("a mailbox that could be selected no longer can"));
-            }
             self.watch.forget(|watched| *watched == name);
             // Others that wait for the same mailbox would hear the same.
             let error = refusal::command(&refusal);

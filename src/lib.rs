@@ -95,7 +95,8 @@
 //!
 //! # Invariants
 //! * Invariant: a size that the kernel may keep is the number of octets that a reader gets. What servers state of parts is a
-//!   hint; the octets at the end of a part settle it, and an inexact size has a lifetime of zero.
+//!   hint; the octets at the end of a part settle it, and an inexact size has a lifetime of zero. Where lines in the middle of
+//!   base64 show that the ends misled, whoever reads it by then gets an error, and from then on the size is right.
 //! * Invariant: a read gives all octets that were asked for up to the end of the file, or an error.
 //! * Invariant: octets are kept only under the UIDVALIDITY, UID, section and offset that the answer itself named.
 //! * Invariant: nothing is believed from disk without its checksum, which covers UIDVALIDITY, mailbox, UID and section or

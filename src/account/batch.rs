@@ -8,6 +8,7 @@ use futures::future::join_all;
 use tracing::debug;
 
 use super::Account;
+use super::content::SECTIONS;
 use super::index::Index;
 use super::message::{FilePart, Message};
 use super::object::{Locator, Object};
@@ -43,9 +44,6 @@ const BULK_OF_TEXTS: u64 = 4 * 1024 * 1024;
 
 /// So many messages of a batch are asked for first, then twice as many, and so on.
 const NEAR: usize = 16;
-
-/// Sections of one message in one FETCH; what it has more is asked for alone.
-const SECTIONS: usize = 32;
 
 /// What comes of one message with others: its sections are those of its group.
 struct Load {
@@ -139,6 +137,7 @@ impl Account {
             large.append(&mut load.large);
             let sections = load.sections();
             if sections.is_empty() || sections.len() > SECTIONS {
+                // It is asked for alone.
                 rest.push(load);
                 continue;
             }

@@ -7,7 +7,8 @@
 //! 3. A range that ends elsewhere than the structure states may be the lie as well: the first such section is fetched
 //!    whole, and from then on the ends of ranges are believed, if they were right.
 //! 4. Any other short, misplaced or missing answer is a lie about ranges (seen on several servers): the section is then
-//!    fetched whole, and only whole from then on. If that fails as well, the reader gets an error, never short data.
+//!    fetched whole, and only whole from then on. If that fails as well, or would be too much, the reader gets an error, never
+//!    short data, and the next one asks for ranges again.
 
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
+use futures::future::{BoxFuture, Shared, try_join_all};
 use tracing::warn;
 
 use super::cache::Cache;
@@ -42,6 +43,9 @@ const BULK: u64 = 64 * 1024;
 
 /// A read of no more octets is not one of many that read a file through: the kernel's read-ahead is larger.
 const PEEK: u64 = 2 * BLOCK;
+
+/// Sections of a message in one FETCH.
+pub(super) const SECTIONS: usize = 32;
 
 /// Blocks that arrived, first block and octets; the last one may be shorter than a block.
 #[derive(Clone, Debug)]
@@ -104,9 +108,7 @@ impl Content {
                 return Ok(Bytes::new());
             }
             if object.is_whole_only() {
-                let whole = self.whole(object).await?;
-                let clip = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(whole.len());
-                return Ok(whole.slice(clip(range.start)..clip(range.end)));
+                return Ok(slice(&self.whole(object).await?, range));
             }
             // Past a hint nothing can be asked for (servers answer that in many ways): settle the end first.
             let wanted = range.start.min(length.octets().saturating_sub(1))..end.max(1);
@@ -115,9 +117,11 @@ impl Content {
                 Ok(_) if object.length() != length => {}
                 Ok(octets) if octets.len() as u64 == wanted.end - wanted.start => return Ok(octets),
                 Ok(_) => return Err(Error::protocol("a range is shorter than it should be")),
-                Err(Error::Protocol(reason) | Error::TooBig(reason)) if !object.is_whole_only() => {
+                Err(Error::Protocol(reason) | Error::TooBig(reason)) if length.octets() <= WHOLE_LIMIT => {
                     warn!(uid = %object.locator.uid, section = %object.section, %reason, "ranges are not to be relied on: fetching whole");
+                    let whole = self.whole(object).await?;
                     object.set_whole_only();
+                    return Ok(slice(&whole, range));
                 }
                 Err(error) => return Err(error),
             }
@@ -345,7 +349,11 @@ impl Content {
         if items.is_empty() {
             return Ok(found);
         }
-        let rows = fetch_rows(&self.client, locator, items, limit.saturating_add(ANSWER_SLACK), Class::Small).await?;
+        let limit = limit.saturating_add(ANSWER_SLACK);
+        // One FETCH has room for so many, and the size of the message.
+        let rows =
+            items.chunks(SECTIONS).map(|items| fetch_rows(&self.client, locator, items.to_vec(), limit, Class::Small));
+        let rows = try_join_all(rows).await?.concat();
         for (section, octets) in sections.iter().zip(&mut found).filter(|(_, octets)| octets.is_none()) {
             *octets = take_body(&rows, section, None);
             if let Some(octets) = octets {
@@ -354,6 +362,12 @@ impl Content {
         }
         Ok(found)
     }
+}
+
+/// The octets of `range`, as far as there are any.
+fn slice(octets: &Bytes, range: Range<u64>) -> Bytes {
+    let clip = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(octets.len());
+    octets.slice(clip(range.start)..clip(range.end))
 }
 
 /// Where a piece is looked for before it is asked for alone.

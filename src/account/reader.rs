@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::message::{FilePart, Message, Source};
 use super::object::Object;
 use super::reads::Reads;
+use crate::error::{Error, Result};
 use crate::mail::layout::Layout;
 use crate::mail::part::Encoding;
 use crate::mail::range::{GUESSED, LARGE};
@@ -16,6 +17,18 @@ use crate::tree::node::{EntryId, MailboxId};
 
 /// Who reads a part further than this reads it through.
 const BEGINNING: u64 = 256 * 1024;
+
+impl PartReader {
+    /// `Protocol` once it has turned out that the file is not as long as it was told to be. What was read may be another's
+    /// octets then, and a read at an end that is not one would look like the end: who reads it is to open it again.
+    pub(super) fn check_length(&self) -> Result<()> {
+        let known = self.entry.as_ref().and_then(|(message, entry)| message.known_size(*entry));
+        match known.is_none_or(|known| known == self.told) {
+            true => Ok(()),
+            false => Err(Error::protocol("a part is not as long as its ends promised")),
+        }
+    }
+}
 
 /// An open file.
 #[derive(Debug)]
@@ -37,6 +50,8 @@ pub struct PartReader {
     pub(super) source: Source,
     /// How they are encoded.
     pub(super) encoding: Encoding,
+    /// The size that it had when it was opened: the kernel goes by it.
+    pub(super) told: u64,
     /// How their offsets map to those of the file.
     pub(super) layout: Mutex<Arc<Layout>>,
     /// What is read.
@@ -104,6 +119,7 @@ impl Reader {
             mailbox,
             source: Source { object, place: None },
             encoding: Encoding::Identity,
+            told: size,
             layout: Mutex::new(Arc::new(Layout::identity(size))),
             reads: Reads::default(),
         }))

@@ -113,7 +113,7 @@ impl Reading {
             Kind::Headers(_) | Kind::Text { .. } => self.text(content, message, entry).await?.len() as u64,
             Kind::Part { section, encoding } => {
                 let source = message.source(content, &section).await?;
-                self.layout(content, &source, encoding).await?.decoded_len()
+                self.layout(content, &source, encoding, None).await?.decoded_len()
             }
         };
         message.learn_size(entry, size);
@@ -135,13 +135,15 @@ impl Reading {
             }
             Kind::Part { section, encoding } => {
                 let source = message.source(content, &section).await?;
-                let layout = self.layout(content, &source, encoding).await?;
-                message.learn_size(entry, layout.decoded_len());
+                let layout = self.layout(content, &source, encoding, message.known_size(entry)).await?;
+                let told = layout.decoded_len();
+                message.learn_size(entry, told);
                 Ok(Reader::Part(Box::new(PartReader {
                     entry: Some((Arc::clone(message), entry)),
                     mailbox: message.mailbox,
                     source,
                     encoding,
+                    told,
                     layout: Mutex::new(layout),
                     reads: Reads::default(),
                 })))
@@ -152,7 +154,8 @@ impl Reading {
     /// `size` decoded octets from `offset` on, fewer only at the end of the file.
     ///
     /// # Errors
-    /// Among others `Interrupted`, when the file was closed before it was certain that somebody wants them.
+    /// Among others `Interrupted`, when the file was closed before it was certain that somebody wants them; `Protocol`, when
+    /// the file turns out to have another length than when it was opened.
     pub async fn read(
         self: &Arc<Self>,
         content: &Arc<Content>,
@@ -167,6 +170,7 @@ impl Reading {
             }
             Reader::Part(part) => part,
         };
+        part.check_length()?;
         let layout = Arc::clone(&part.layout.lock().unwrap_or_else(PoisonError::into_inner));
         let wanted = clip(offset..offset.saturating_add(size.into()), layout.decoded_len());
         if wanted.is_empty() {
@@ -195,6 +199,7 @@ impl Reading {
                 }
                 self.layouts.put(layout_key(&part.source), Arc::clone(&layout));
                 *part.layout.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&layout);
+                part.check_length()?;
                 let window = layout.plan(clip(wanted, layout.decoded_len()));
                 let octets = content.read(&part.source.object, part.source.range(window.encoded())).await?;
                 window
@@ -206,12 +211,13 @@ impl Reading {
     }
 
     /// How decoded offsets map to encoded ones: with a look at both ends of the part where its encoding is regular,
-    /// else with one pass over it.
+    /// else, or where another size is known of it, with one pass over it.
     async fn layout(
         self: &Arc<Self>,
         content: &Arc<Content>,
         source: &Source,
         encoding: Encoding,
+        known: Option<u64>,
     ) -> Result<Arc<Layout>> {
         let key = layout_key(source);
         if let Some(layout) = self.layouts.get(&key) {
@@ -223,8 +229,8 @@ impl Reading {
             let layout = match encoding {
                 Encoding::Identity => Arc::new(Layout::identity(exact_length(&content, &source).await?)),
                 Encoding::Base64 => match ends(&content, &source).await? {
-                    Some(layout) => Arc::new(layout),
-                    None => this.index(&content, &source, encoding).await?,
+                    Some(layout) if known.is_none_or(|known| known == layout.decoded_len()) => Arc::new(layout),
+                    _ => this.index(&content, &source, encoding).await?,
                 },
                 Encoding::QuotedPrintable | Encoding::Uuencode => this.index(&content, &source, encoding).await?,
             };

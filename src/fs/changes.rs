@@ -42,7 +42,11 @@ pub fn watch(
                     what
                 }
                 Changed::Message(id, Change::Reset) => vec![Invalidation::Data(directory(Some(id)).pack())],
-                Changed::Size(id, uid, entry) => vec![Invalidation::Attr(Node::Entry(id, uid, entry).pack())],
+                Changed::Size(id, uid, entry) => {
+                    let file = Node::Entry(id, uid, entry).pack();
+                    // The attributes at once, and what was read of it, which may be wrong, when nobody is at it.
+                    vec![Invalidation::Attr(file), Invalidation::Data(file)]
+                }
                 Changed::Mailbox { parent, component } => {
                     let parent = directory(parent).pack();
                     vec![Invalidation::Entry(parent, component), Invalidation::Data(parent)]

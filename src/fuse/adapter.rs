@@ -172,6 +172,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let (fs, underway) = (self.fs.clone(), self.busy.begin(Ino(ino.0)));
+        let notifier = self.notifier.clone();
         let work = async move {
             let _underway = underway;
             fs.read(Handle(handle.0), offset, size).await
@@ -179,7 +180,13 @@ impl Filesystem for Adapter {
         self.reads.run(call("read", request, ino), work, move |answer| match answer {
             // More than was asked for would be an error to the kernel.
             Ok(data) => reply.data(&data[..data.len().min(size as usize)]),
-            Err(errno) => reply.error(errno),
+            Err(errno) => {
+                // It may be another size than the kernel knows: whoever opens the file again is to get that.
+                if let Some(notifier) = notifier.get() {
+                    let _ = notify::attributes(notifier, Ino(ino.0));
+                }
+                reply.error(errno);
+            }
         });
     }
 

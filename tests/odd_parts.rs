@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::corpus::build::base64;
 use common::{Account, Mount, wait_for};
@@ -142,6 +142,36 @@ fn a_message_may_have_any_number_of_texts() {
         read.sort_by_key(|text| text[5..].parse::<usize>().unwrap());
         assert_eq!(read, texts);
     }
+}
+
+/// What comes with megabytes before it, which a slow server may be long at, is asked for alone by who wants little of it.
+#[test]
+fn a_small_read_does_not_wait_for_all_that_was_asked_for_before_it() {
+    let data = noise(3, 4 << 20);
+    let body = lines(&data, &[]);
+    let parts = [("Content-Type: text/plain", "hi"), (BINARY, &*body)];
+    let server = Scripted::new(mailbox(vec![message(1, &parts)]), |asked, responses| {
+        let range = asked.command.split_once("BODY.PEEK[2]<").and_then(|(_, range)| range.split_once('>'));
+        let octets_asked = range.and_then(|(range, _)| range.split_once('.')?.1.parse::<u64>().ok());
+        match octets_asked.is_some_and(|octets| octets > 128 << 10) {
+            true => Reply::Hang(Vec::new()),
+            false => Reply::Send(octets(&responses)),
+        }
+    });
+    let mount = Mount::new(&Account::at(server.port), &["--no-cache"]);
+    let path = mount.message("INBOX", 1).join("a.bin");
+    let size = path.metadata().unwrap().len();
+    let mut cat = Command::new("cat").arg(&path).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let (file, begun) = (File::open(&path).unwrap(), Instant::now());
+    let mut read = vec![0; 4096];
+    for at in [size / 2, size - 4096] {
+        file.read_exact_at(&mut read, at).unwrap();
+        assert!(read == data[at as usize..][..4096]);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    cat.kill().unwrap();
+    cat.wait().unwrap();
 }
 
 /// More than is ever asked for at once: a range that was refused is asked for again.

@@ -20,7 +20,7 @@ use crate::mail::part::Encoding;
 use crate::mail::range::BLOCK;
 use crate::mail::section::Section;
 use crate::mail::uid::{Uid, UidSet};
-use crate::mail::wants::{MAX_OBJECT, Wants};
+use crate::mail::wants::{MAX_MESSAGE, MAX_OBJECT, Wants};
 use crate::tree::node::EntryId;
 
 /// Parts and messages up to this size, encoded, come whole, with others.
@@ -134,7 +134,7 @@ impl Account {
         let (mut large, mut rest) = (Vec::new(), Vec::new());
         let loads = join_all(coming.into_iter().map(|coming| self.load(index, wants, coming))).await;
         for (place, mut load) in loads.into_iter().flatten().enumerate() {
-            large.append(&mut load.large);
+            large.push(std::mem::take(&mut load.large));
             let sections = load.sections();
             if sections.is_empty() || sections.len() > SECTIONS {
                 // It is asked for alone.
@@ -150,7 +150,7 @@ impl Account {
         pieces.sort_by_key(|piece| piece.turn);
         let groups = join_all(pieces.into_iter().map(|piece| self.bring_piece(index, piece)));
         let large = async {
-            self.bring_large(&large, wants);
+            large.iter().for_each(|parts| self.bring_large(parts, wants));
             drop(rest);
         };
         tokio::join!(biased; groups, large);
@@ -215,9 +215,15 @@ impl Account {
         (large, small)
     }
 
-    /// Starts fetching what is wanted of large parts.
+    /// Starts fetching what is wanted of the large parts of a message; what is too much together, in their order, is left to
+    /// who reads it.
     fn bring_large(&self, parts: &[FilePart], wants: Wants) {
-        parts.iter().for_each(|part| self.reading.prefetch(&self.content, part, wants));
+        let mut room = MAX_MESSAGE;
+        for part in parts {
+            let octets = part.object.length().octets().min(MAX_OBJECT);
+            self.reading.prefetch(&self.content, part, if octets <= room { wants } else { Wants::SIZES });
+            room = room.saturating_sub(octets);
+        }
     }
 
     /// What of a group comes in one FETCH. What is wanted first is asked for first, and alone: servers answer by ascending

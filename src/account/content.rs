@@ -14,10 +14,12 @@ use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, try_join_all};
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::cache::Cache;
@@ -40,6 +42,10 @@ const STREAM: u64 = 1024 * 1024;
 
 /// From this many octets a piece goes with the bulk, so that small answers do not wait behind it.
 const BULK: u64 = 64 * 1024;
+
+/// For how long a small read waits for octets that come with others. On a slow line megabytes may be before them that nobody
+/// wants any more; then they are asked for once more, alone.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A read of no more octets is not one of many that read a file through: the kernel's read-ahead is larger.
 const PEEK: u64 = 2 * BLOCK;
@@ -91,6 +97,11 @@ impl Content {
     /// How many pieces of reads were in memory, and how many were not.
     pub fn looked_up(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    /// Is the line to the server slow?
+    pub fn is_slow(&self) -> bool {
+        self.client.is_slow()
     }
 
     /// A new object.
@@ -189,6 +200,10 @@ impl Content {
             counter.fetch_add(1, Ordering::Relaxed);
             let piece = match source {
                 Source::Here(piece) => piece,
+                Source::Flight(flight) if range.end - range.start <= BULK => match timeout(PATIENCE, flight).await {
+                    Ok(piece) => piece?,
+                    Err(_) => self.fetch_alone(object, at..range.end).await?,
+                },
                 Source::Flight(flight) => flight.await?,
             };
             // A piece that came out shorter corrected the length: the caller looks again.
@@ -197,12 +212,34 @@ impl Content {
             let to = usize::try_from(range.end - piece.start).unwrap_or(usize::MAX).min(piece.octets.len());
             // One block or piece is everything: hand it on without a copy.
             if at == range.start && piece.start + to as u64 >= range.end {
+                self.give_up(object, &range);
                 return Ok(piece.octets.slice(from..to));
             }
             out.extend_from_slice(&piece.octets[from..to]);
             at += (to - from) as u64;
         }
+        self.give_up(object, &range);
         Ok(out.freeze())
+    }
+
+    /// The blocks of a small range, whatever else is on its way.
+    async fn fetch_alone(&self, object: &Arc<Object>, range: Range<u64>) -> Result<Piece> {
+        let blocks = blocks(&range);
+        let range = blocks.start * BLOCK..(blocks.end * BLOCK).min(object.length().octets().max(range.end));
+        let start = range.start;
+        let octets = fetch_piece(&self.client, object, range, Class::Small, &self.ends_are_right).await?;
+        let piece = Piece { start, octets: Bytes::copy_from_slice(&octets) };
+        keep(&self.blocks, object, &piece);
+        Ok(piece)
+    }
+
+    /// Who reads a file through is done with what he was given, the block that he stopped in left out: when there is no room it
+    /// goes before what has come for him and others and was not read yet.
+    fn give_up(&self, object: &Object, range: &Range<u64>) {
+        if range.end - range.start > PEEK {
+            let ends = range.start / BLOCK..range.end / BLOCK;
+            self.blocks.demote(ends.map(|block| (object.id, block)));
+        }
     }
 
     /// Where the octets of `range` are or come from, in order; what is missing is on its way now.
@@ -250,11 +287,14 @@ impl Content {
         sources
     }
 
-    /// What is kept of a block. Who reads a file through is done with a piece as a whole; a block that is read for
-    /// itself gets a copy of its own, so that it does not keep all of its piece from being given up.
+    /// What is kept of a block. That somebody reads a file through keeps none of it any longer. A block that is read for itself gets a copy of its own, so that it does not keep all of its
+    /// piece from being given up.
     fn block(&self, object: u64, block: u64, peek: bool) -> Option<Piece> {
+        if !peek {
+            return self.blocks.peek(&(object, block));
+        }
         let piece = self.blocks.get(&(object, block))?;
-        if !peek || piece.octets.len() as u64 <= PEEK {
+        if piece.octets.len() as u64 <= PEEK {
             return Some(piece);
         }
         let start = block * BLOCK;

@@ -173,9 +173,9 @@ impl Index {
     }
 
     /// See [`Walks::ask`](crate::mail::walk::Walks::ask).
-    pub fn walk(&self, now: Duration, uid: Uid, wants: Wants) -> (Vec<Fetch>, bool) {
+    pub fn walk(&self, now: Duration, asked: (Uid, Wants), budget: u64) -> (Vec<Fetch>, bool) {
         let Known { mailbox, walks, .. } = &mut *self.lock();
-        walks.ask(now, mailbox, uid, wants)
+        walks.ask(now, mailbox, asked, budget)
     }
 
     /// What SELECT told last, and how many messages are shown, how many of them not `\Seen`; `None` before the first

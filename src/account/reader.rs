@@ -1,6 +1,6 @@
 //! An open file, and what its reads tell of its reader.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
@@ -56,6 +56,8 @@ pub struct PartReader {
     pub(super) layout: Mutex<Arc<Layout>>,
     /// What is read.
     pub(super) reads: Reads,
+    /// One of those that read ahead, once it does.
+    pub(super) follows: OnceLock<Arc<()>>,
 }
 
 impl Reader {
@@ -122,6 +124,7 @@ impl Reader {
             told: size,
             layout: Mutex::new(Arc::new(Layout::identity(size))),
             reads: Reads::default(),
+            follows: OnceLock::new(),
         }))
     }
 }

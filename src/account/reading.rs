@@ -1,7 +1,7 @@
 //! From encoded octets to what a reader gets: exact sizes, decoded ranges, texts in UTF-8, and read-ahead.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tracing::debug;
@@ -17,7 +17,7 @@ use super::recall::{keep_whole, recall};
 use crate::error::{Error, Result};
 use crate::mail::layout::{Indexer, Layout};
 use crate::mail::part::Encoding;
-use crate::mail::range::{GUESSED, LARGE, LOOKED};
+use crate::mail::range::{GUESSED, LARGE, LOOKED, MAX_AHEAD};
 use crate::mail::section::{Section, Text};
 use crate::mail::wants::{MAX_OBJECT, Wants};
 use crate::mail::{header, mime, text, transfer};
@@ -44,6 +44,11 @@ const fn encoded(octets: u64) -> u64 {
     octets.div_ceil(57) * 78
 }
 
+/// Octets that are read ahead of each reader at the least, however many there are, and over a slow line: what somebody wants
+/// who comes when they have left is to come soon.
+const LEAST_AHEAD: u64 = 2 * 1024 * 1024;
+const SLOW_AHEAD: u64 = 1024 * 1024;
+
 /// Octets of one message's header at the most.
 const HEADER_MAX: u64 = 16 * 1024 * 1024;
 
@@ -68,6 +73,8 @@ pub struct Reading {
     text_flights: Flights<TextKey, Bytes>,
     batch_flights: Flights<(MailboxId, u32), ()>,
     layout_flights: Flights<(u64, u64), Arc<Layout>>,
+    /// Held by each reader that is read ahead of.
+    readers: Arc<()>,
 }
 
 impl Default for Reading {
@@ -78,6 +85,7 @@ impl Default for Reading {
             text_flights: Flights::default(),
             batch_flights: Flights::default(),
             layout_flights: Flights::default(),
+            readers: Arc::default(),
         }
     }
 }
@@ -146,6 +154,7 @@ impl Reading {
                     told,
                     layout: Mutex::new(layout),
                     reads: Reads::default(),
+                    follows: OnceLock::new(),
                 })))
             }
         }
@@ -178,11 +187,13 @@ impl Reading {
         }
         let window = layout.plan(wanted.clone());
         let encoded = part.source.range(window.encoded());
-        let mut read = part.reads.begin(&wanted, wanted.end == layout.decoded_len());
+        let most = self.most_ahead(content, part);
+        let mut read = part.reads.begin(&wanted, wanted.end == layout.decoded_len(), most);
         let is_needless = read.is_held() && content.has(&part.source.object, encoded.clone());
         if let Some(ahead) = read.wait(is_needless).await? {
             let ahead = clip(ahead, layout.decoded_len());
             if ahead != wanted {
+                part.follows.get_or_init(|| Arc::clone(&self.readers));
                 content.prefetch(&part.source.object, part.source.range(layout.plan(ahead).encoded()));
             }
             part.reads.go_on();
@@ -208,6 +219,13 @@ impl Reading {
                     .map_err(|_| Error::protocol("a part does not hold what it held before"))
             }
         }
+    }
+
+    /// How many octets may be read ahead of a reader: those of all of them are to be kept in memory until they are read.
+    fn most_ahead(&self, content: &Content, part: &PartReader) -> u64 {
+        let others = Arc::strong_count(&self.readers) - 1 - usize::from(part.follows.get().is_some());
+        let share = (MAX_AHEAD / (others as u64 + 1)).max(LEAST_AHEAD);
+        if content.is_slow() { SLOW_AHEAD } else { share }
     }
 
     /// How decoded offsets map to encoded ones: with a look at both ends of the part where its encoding is regular,

@@ -52,10 +52,11 @@ pub struct Read<'a> {
 }
 
 impl Reads {
-    /// A read of `range`, as far as the file goes; `is_last`: up to there.
-    pub fn begin(&self, range: &Range<u64>, is_last: bool) -> Read<'_> {
+    /// A read of `range`, as far as the file goes; `is_last`: up to there; `most`: octets that may be read ahead.
+    pub fn begin(&self, range: &Range<u64>, is_last: bool, most: u64) -> Read<'_> {
         let mut state = self.locked();
         state.underway += 1;
+        state.sequential.bound(most);
         let plan = state.sequential.read(range.start, range.end - range.start, is_last);
         let held = plan.is_none().then(|| {
             let (sender, receiver) = oneshot::channel();
@@ -141,12 +142,13 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::mail::range::MAX_AHEAD;
 
     const KIB: u64 = 1024;
 
     /// Reads as the kernel begins them for who only looks; the last one is held back, the one before has no answer.
     fn looked(reads: &Reads) -> (Read<'_>, Read<'_>) {
-        let begin = |start: u64, end: u64| reads.begin(&(start * KIB..end * KIB), false);
+        let begin = |start: u64, end: u64| reads.begin(&(start * KIB..end * KIB), false, MAX_AHEAD);
         drop((begin(0, 16), begin(16, 48)));
         let before = begin(48, 112);
         let held = begin(112, 240);
@@ -161,7 +163,7 @@ mod tests {
         drop(before);
         let mut wait = Box::pin(held.wait(false));
         assert!((&mut wait).now_or_never().is_none());
-        let mut next = reads.begin(&(240 * KIB..368 * KIB), false);
+        let mut next = reads.begin(&(240 * KIB..368 * KIB), false, MAX_AHEAD);
         let plan = next.wait(false).await.unwrap().unwrap();
         assert_eq!(plan.start, 112 * KIB);
         // Not before what was planned is on its way.
@@ -181,7 +183,7 @@ mod tests {
         assert_eq!(end, Err(Error::Interrupted));
         drop(held);
         // Another descriptor may be open.
-        let mut next = reads.begin(&(112 * KIB..240 * KIB), false);
+        let mut next = reads.begin(&(112 * KIB..240 * KIB), false, MAX_AHEAD);
         assert_eq!(next.wait(false).await, Ok(Some(112 * KIB..240 * KIB)));
     }
 

@@ -13,6 +13,7 @@ use super::Account;
 use super::message::Message;
 use super::reader::Reader;
 use crate::mail::uid::Uid;
+use crate::mail::walk::{BUDGET, SLOW_BUDGET};
 use crate::mail::wants::Wants;
 use crate::tree::node::{EntryId, MailboxId};
 
@@ -119,7 +120,8 @@ impl Account {
     /// Somebody asks for this of a message: what he will want next is fetched from now on. Will he mostly read on?
     pub(super) fn look_ahead(self: &Arc<Self>, (mailbox, uid): Id, wants: Wants) -> bool {
         let Ok(index) = self.index(mailbox) else { return false };
-        let (fetches, reads_on) = index.walk(self.arrivals.now(), uid, wants);
+        let budget = if self.client.is_slow() { SLOW_BUDGET } else { BUDGET };
+        let (fetches, reads_on) = index.walk(self.arrivals.now(), (uid, wants), budget);
         for fetch in fetches {
             let is_structure = fetch.wants == Wants::STRUCTURE;
             let wanted = fetch.uids.into_iter().map(|uid| (mailbox, uid));

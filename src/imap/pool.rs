@@ -73,6 +73,11 @@ impl Client {
         self.login
     }
 
+    /// Has one of the connections seen that the line is slow, since one was lost last?
+    pub fn is_slow(&self) -> bool {
+        self.counters.slow.load(Ordering::Relaxed)
+    }
+
     /// Counters.
     pub fn stats(&self) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -8,7 +8,8 @@
 //! 3. Batches grow while the walk goes on as fast as it is fed, and one batch at least is ahead; structures are ahead of contents, for what
 //!    there is to fetch only they tell.
 //! 4. A guess that a walker wants attachments, after messages that had none, ends with the first that he passes by.
-//! 5. Nothing is fetched unless somebody asks: who stops walking costs what was ahead of him, at most [`BUDGET`].
+//! 5. Nothing is fetched unless somebody asks: who stops walking costs what was ahead of him, at most [`BUDGET`],
+//!    or [`SLOW_BUDGET`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -50,6 +51,8 @@ const THREADS: usize = 4;
 /// Octets of contents that may be ahead of a walker, about, and once something more is wanted one message besides: half of
 /// what is kept of texts.
 pub const BUDGET: u64 = 8 << 20;
+/// The same over a slow line: who comes when he has left is not to wait for long.
+pub const SLOW_BUDGET: u64 = 1 << 20;
 
 /// What was wanted of a message is fetched of so many further ones: not every message has an attachment.
 const LASTS: u32 = 32;
@@ -180,13 +183,13 @@ impl Walker {
         (ready, batch)
     }
 
-    /// Asks for this of messages ahead, from the first that it was not asked of, as far as [`BUDGET`] allows.
-    fn ask_ahead(&mut self, wants: Wants, (ready, batch): (usize, usize)) -> Option<Fetch> {
+    /// Asks for this of messages ahead, from the first that it was not asked of, as far as the budget allows.
+    fn ask_ahead(&mut self, wants: Wants, (ready, batch): (usize, usize), budget: u64) -> Option<Fetch> {
         // Refilled when half of it is used up, so that there are few fetches; but what was not wanted before comes at
         // once, and of the next message though the budget was spent on other things.
         let spent: u64 = self.ahead.iter().map(|a| a.asked.cost(a.size)).sum();
         let mut is_next = ready == 0;
-        let mut room = if !is_next && spent > BUDGET / 2 { 0 } else { BUDGET.saturating_sub(spent) };
+        let mut room = if !is_next && spent > budget / 2 { 0 } else { budget.saturating_sub(spent) };
         let mut uids = Vec::new();
         for message in self.ahead.iter_mut().take(ready + batch).filter(|a| !a.asked.contains(wants)) {
             let asked = message.asked | wants;
@@ -241,8 +244,14 @@ impl Walks {
     }
 
     /// Somebody wants this of a message; `now` is a time since any fixed one. What to fetch ahead of him, and whether he
-    /// will mostly read on: who walks, and who comes just after a listing.
-    pub fn ask(&mut self, now: Duration, mailbox: &Mailbox, uid: Uid, wants: Wants) -> (Vec<Fetch>, bool) {
+    /// will mostly read on: who walks, and who comes just after a listing. `budget`: octets that may be ahead of him.
+    pub fn ask(
+        &mut self,
+        now: Duration,
+        mailbox: &Mailbox,
+        (uid, wants): (Uid, Wants),
+        budget: u64,
+    ) -> (Vec<Fetch>, bool) {
         self.walkers.retain(|w| now.saturating_sub(w.last) < LEFT);
         let at = self.follow(mailbox, uid).unwrap_or_else(|| self.begin(now, mailbox, uid));
         let walker = &mut self.walkers[at];
@@ -253,7 +262,7 @@ impl Walks {
         }
         let begins = walker.just_listed && walker.run == 1 && walker.wants.is_empty();
         walker.want(wants);
-        let fetches = self.plan(mailbox, at, (uid, wants));
+        let fetches = self.plan(mailbox, at, (uid, wants), budget);
         let reads_on = begins || !fetches.is_empty();
         (fetches, reads_on)
     }
@@ -357,7 +366,7 @@ impl Walks {
     }
 
     /// What to fetch for a walker who asks for this.
-    fn plan(&mut self, mailbox: &Mailbox, at: usize, asked: (Uid, Wants)) -> Vec<Fetch> {
+    fn plan(&mut self, mailbox: &Mailbox, at: usize, asked: (Uid, Wants), budget: u64) -> Vec<Fetch> {
         let walker = &self.walkers[at];
         let Some(way) = walker.way else { return Vec::new() };
         // Where the way is known after one message the mailbox was just listed.
@@ -381,7 +390,7 @@ impl Walks {
         walker.ahead.extend(more);
         let mut fetches = Vec::new();
         for (kind, (ready, batch)) in due.into_iter().enumerate().filter(|(_, (_, batch))| *batch > 0) {
-            if let Some(mut fetch) = walker.ask_ahead(kinds[kind].0, (ready, batch)) {
+            if let Some(mut fetch) = walker.ask_ahead(kinds[kind].0, (ready, batch), budget) {
                 // What the first batch brings will be wanted of the message that he has come to as well, unless that is
                 // what he asks for: another thread of his may be at it, and get to it late.
                 let is_asked = asked.0 == walker.at && asked.1.intersects(fetch.wants);

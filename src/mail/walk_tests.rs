@@ -50,7 +50,7 @@ fn play(mailbox: &Mailbox, asked: impl IntoIterator<Item = (u64, u32, Wants)>) -
         let new: Vec<_> = bits(uid(number), wants).filter(|want| !wanted.contains(want)).collect();
         seen.misses += new.iter().filter(|want| !seen.ahead.contains(want)).count();
         wanted.extend(new);
-        for fetch in walks.ask(Duration::from_millis(at), mailbox, uid(number), wants).0 {
+        for fetch in walks.ask(Duration::from_millis(at), mailbox, (uid(number), wants), BUDGET).0 {
             assert!(!fetch.uids.is_empty());
             for uid in &fetch.uids {
                 let more: Vec<_> =
@@ -224,7 +224,7 @@ fn large_messages_are_fetched_within_a_budget() {
         let mut ahead = std::collections::BTreeSet::new();
         for number in 0..500 {
             ahead.remove(&uid(number));
-            let (fetches, _) = walks.ask(Duration::ZERO, &mailbox, uid(number), Wants::WHOLE);
+            let (fetches, _) = walks.ask(Duration::ZERO, &mailbox, (uid(number), Wants::WHOLE), BUDGET);
             ahead.extend(fetches.into_iter().flat_map(|fetch| fetch.uids));
             let octets = ahead.len() as u64 * size.min(MAX_OBJECT);
             assert!(octets <= BUDGET, "{size}: {octets} octets ahead");
@@ -280,7 +280,7 @@ fn who_comes_back_after_a_while_begins_anew() {
 fn who_begins_right_after_a_listing_gets_structures_with_the_first_message_and_no_more() {
     let mailbox = usual();
     let ask = |walks: &mut Walks, at: u64, number: u32, wants: Wants| {
-        let (fetches, _) = walks.ask(Duration::from_millis(at), &mailbox, uid(number), wants);
+        let (fetches, _) = walks.ask(Duration::from_millis(at), &mailbox, (uid(number), wants), BUDGET);
         fetches.into_iter().map(|fetch| (fetch.wants, fetch.uids[0], fetch.uids.len())).collect::<Vec<_>>()
     };
     for (first, second) in [(0, 1), (199, 198)] {
@@ -317,8 +317,9 @@ fn the_first_messages_after_a_listing_and_those_of_a_walk_are_mostly_read() {
     let mailbox = usual();
     let mut walks = Walks::default();
     walks.list(Duration::ZERO);
-    let mut ask =
-        |at: u64, number: u32, wants: Wants| walks.ask(Duration::from_millis(at), &mailbox, uid(number), wants).1;
+    let mut ask = |at: u64, number: u32, wants: Wants| {
+        walks.ask(Duration::from_millis(at), &mailbox, (uid(number), wants), BUDGET).1
+    };
     // Of each thread, wherever it begins, and also when one began at an end; then of nobody who asks here and there.
     let begun = [199, 50, 80, 110, 140].map(|number| ask(1, number, Wants::STRUCTURE));
     assert_eq!(begun, [true, true, true, true, false]);

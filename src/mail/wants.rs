@@ -2,16 +2,20 @@
 
 use std::ops::BitOr;
 
-/// What is fetched ahead of one part or message at the most: from there on its own reader is followed.
+/// What is fetched ahead of one part, or of a message as it is, at the most: from there on its own reader is followed.
 pub const MAX_OBJECT: u64 = 4 << 20;
 
-/// What a message counts for of which texts are wanted, small parts as well, and the beginnings of large ones, octets at the
-/// most.
-const TEXTS_COST: u64 = 16 << 10;
-const SMALL_COST: u64 = 64 << 10;
+/// The same of all parts of a message.
+pub const MAX_MESSAGE: u64 = 16 << 20;
+
+/// What a large message counts for of which sizes are wanted, texts, small parts as well, and the beginnings of large ones,
+/// octets.
+const SIZES_COST: u64 = 16 << 10;
+const TEXTS_COST: u64 = 64 << 10;
+const SMALL_COST: u64 = 96 << 10;
 const HEADS_COST: u64 = 192 << 10;
 
-/// Of messages up to this size the parts come whole: the kernel reads so much for who only looks.
+/// Messages up to this size may be nothing but text, and their parts come whole: the kernel reads so much for who only looks.
 const MIDDLE: u64 = 352 << 10;
 
 /// Kinds of things that may be wanted: the bits of [`Wants`].
@@ -84,17 +88,16 @@ impl Wants {
 
     /// What it may bring of a message of so many octets, about.
     pub(super) fn cost(self, size: u64) -> u64 {
-        if self.intersects(Self::WHOLE | Self::THROUGH) {
-            size.min(MAX_OBJECT)
-        } else if self.intersects(Self::PARTS) {
-            if size > MIDDLE { HEADS_COST } else { size }
-        } else if self.intersects(Self::SMALL) {
-            size.min(SMALL_COST)
-        } else if self.intersects(Self::TEXTS | Self::SIZES) {
-            size.min(TEXTS_COST)
-        } else {
-            0
-        }
+        let large = match () {
+            () if self.intersects(Self::THROUGH) => return size.min(MAX_MESSAGE),
+            () if self.intersects(Self::WHOLE) => return size.min(MAX_OBJECT),
+            () if self.intersects(Self::PARTS) => HEADS_COST,
+            () if self.intersects(Self::SMALL) => SMALL_COST,
+            () if self.intersects(Self::TEXTS) => TEXTS_COST,
+            () if self.intersects(Self::SIZES) => return size.min(SIZES_COST),
+            () => return 0,
+        };
+        if size > MIDDLE { large } else { size }
     }
 }
 

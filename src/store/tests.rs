@@ -173,6 +173,36 @@ fn files(path: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
+async fn octets_of_a_message_that_goes_before_they_are_committed_leave_no_file() {
+    // How many blocks were committed before, and what goes: the message or its mailbox.
+    for (committed, message) in [(0, true), (0, false), (1, true)] {
+        let dir = TempDir::new().unwrap();
+        let store = open(&dir);
+        let shelf = store.shelf(3, VALIDITY).unwrap();
+        let octets = noise(1, 40 * BLOCK);
+        let entry = shelf.entry(uid(5), &Section::part(&[2])).await.unwrap();
+        let other = shelf.entry(uid(6), &Section::part(&[2])).await.unwrap();
+        shelf.put(&entry, 0, octets.slice(..(committed * BLOCK) as usize), None);
+        store.flush();
+        let before = store.figures().used;
+        // Both come within a second: one transaction.
+        shelf.put(&entry, 0, octets.clone(), None);
+        if message {
+            shelf.put(&other, 0, octets.slice(..BLOCK as usize), None);
+            shelf.gone(UidSet::range(5, 5));
+        } else {
+            store.forget(3);
+        }
+        store.flush();
+        assert!(!entry.has(0) && other.has(0) == message);
+        let left = files(&inside(&dir).join("octets"));
+        assert_eq!(left, Vec::from_iter(message.then(|| other.key.file(&inside(&dir).join("octets")))));
+        let used = store.figures().used;
+        assert!(used < before + 20 * BLOCK, "{committed}: {used} octets after {before}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_not_used_for_long_goes_when_the_limit_is_reached() {
     let dir = TempDir::new().unwrap();
     let limit = 4 << 20;

@@ -325,14 +325,19 @@ impl Writer {
         Ok(())
     }
 
-    /// Rows of a range of places and UIDs.
+    /// What is kept of a range of places and UIDs.
     fn drop_rows(&mut self, (first, last): (i64, i64), (from, to): (u32, u32)) -> Result<()> {
-        for key in self.sections((first, last), (from, to)).map_err(|error| self.wrong(error))? {
-            self.dirty.remove(&key.0);
-            self.drop_section(&key.0, key.1, key.2)?;
+        let is_meant = |key: &Key| (first..=last).contains(&key.place.sql()) && (from..=to).contains(&key.uid.get());
+        let dirty: Vec<Key> = self.dirty.keys().filter(|key| is_meant(key)).cloned().collect();
+        // These come first: the database does not know of them yet, or not how much there is by now.
+        for key in dirty {
+            let Some(entry) = self.dirty.remove(&key) else { continue };
+            let is_row = entry.map().row;
+            self.drop_section(&key, is_row, file_octets(&entry))?;
         }
-        self.dirty
-            .retain(|key, _| !((first..=last).contains(&key.place.sql()) && (from..=to).contains(&key.uid.get())));
+        for (key, is_row, octets) in self.sections((first, last), (from, to)).map_err(|error| self.wrong(error))? {
+            self.drop_section(&key, is_row, octets)?;
+        }
         for table in OF_MESSAGES {
             let sql = format!("DELETE FROM {table} WHERE place BETWEEN ? AND ? AND uid BETWEEN ? AND ?");
             let deleted =

@@ -1,6 +1,7 @@
 //! The MIME tree of a message: from the server's BODYSTRUCTURE, or taken apart here when that makes no sense.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::warn;
@@ -12,9 +13,9 @@ use crate::error::{Error, Result};
 use crate::imap::response::FetchRow;
 use crate::imap::{Class, Client, FetchItem};
 use crate::mail::envelope::Summary;
-use crate::mail::mime::{self, Parsed};
+use crate::mail::mime;
 use crate::mail::part::{Body, Encoding, Part};
-use crate::mail::section::{Section, Text};
+use crate::mail::section::{PartPath, Section, Text};
 use crate::mail::wants::Wants;
 use crate::store::Details;
 use crate::tree::entries::{self, Entries, EntryInfo};
@@ -25,6 +26,12 @@ const PARSE_MAX: u64 = 64 * 1024 * 1024;
 
 /// Octets of a BODYSTRUCTURE at the most.
 const STRUCTURE_MAX: u64 = 4 * 1024 * 1024;
+
+/// Octets in memory of a message without its parts and files: itself, and the object that it is.
+const WEIGHT: usize = 768;
+
+/// Octets in memory of a file, whatever its texts: what is known of it, and the object that it comes from.
+const ENTRY_WEIGHT: usize = 448;
 
 /// A message and what is in it.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub struct Message {
     /// Its files.
     pub entries: Entries,
     origin: Origin,
+    // Invariant: it never changes, or the cache would count amiss.
+    weight: usize,
     state: Mutex<State>,
 }
 
@@ -49,14 +58,29 @@ enum Origin {
     /// The server: parts are sections of their own.
     Server,
     /// We: parts are places in `BODY[]`.
-    Here(Arc<Parsed>),
+    Here(Arc<Places>),
+}
+
+/// Where the parts lie in what was taken apart here. Their tree is not kept along with it.
+#[derive(Debug)]
+struct Places {
+    bodies: BTreeMap<PartPath, Range<usize>>,
+    headers: BTreeMap<PartPath, Range<usize>>,
+}
+
+impl Places {
+    /// Octets in memory, about.
+    fn weight(&self) -> usize {
+        let place = |path: &PartPath| size_of::<(PartPath, Range<usize>)>() + size_of_val(&**path);
+        self.bodies.keys().chain(self.headers.keys()).map(place).sum()
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     objects: HashMap<Section, Arc<Object>>,
     /// Attached messages that were taken apart here, by their section.
-    attached: HashMap<Section, Arc<Parsed>>,
+    attached: HashMap<Section, Arc<Places>>,
     sizes: HashMap<EntryId, u64>,
     /// The files that were asked about; true for those that were read.
     touched: HashMap<EntryId, bool>,
@@ -79,7 +103,7 @@ pub struct Source {
     /// The object.
     pub object: Arc<Object>,
     /// The place; `None` for all of it.
-    pub place: Option<std::ops::Range<u64>>,
+    pub place: Option<Range<u64>>,
 }
 
 impl Source {
@@ -92,7 +116,7 @@ impl Source {
     }
 
     /// The range of the object that a range of this source is.
-    pub fn range(&self, range: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    pub fn range(&self, range: Range<u64>) -> Range<u64> {
         match &self.place {
             Some(place) => {
                 let clip = |n: u64| place.start.saturating_add(n).min(place.end);
@@ -165,13 +189,20 @@ impl Message {
                 "the server does not tell how this message is built, and it is too large to see".into(),
             ));
         }
-        let parsed = Arc::new(parse(content, &whole).await?);
-        Ok(Arc::new(Self::new(mailbox, whole, summary, parsed.root.clone(), Origin::Here(parsed))))
+        let (root, places) = parse(content, &whole).await?;
+        Ok(Arc::new(Self::new(mailbox, whole, summary, root, Origin::Here(Arc::new(places)))))
     }
 
     fn new(mailbox: MailboxId, whole: Arc<Object>, summary: Summary, root: Part, origin: Origin) -> Self {
         let entries = entries::entries(&root);
-        Self { mailbox, whole, summary, root, entries, origin, state: Mutex::default() }
+        let places = if let Origin::Here(places) = &origin { places.weight() } else { 0 };
+        let weight = WEIGHT + ENTRY_WEIGHT * entries.iter().len() + entries.texts() + root.weight() + places;
+        Self { mailbox, whole, summary, root, entries, origin, weight, state: Mutex::default() }
+    }
+
+    /// Octets in memory, about; what files turn out to be makes no difference.
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Is it small enough for that, and not done yet?
@@ -294,8 +325,8 @@ impl Message {
         if *section == Section::message() {
             return Ok(Source { object: Arc::clone(&self.whole), place: None });
         }
-        if let Origin::Here(parsed) = &self.origin {
-            return place(&self.whole, parsed, section);
+        if let Origin::Here(places) = &self.origin {
+            return place(&self.whole, places, section);
         }
         if let Some(attached) = attached_message(&self.root, &section.path) {
             let whole = Section::part(&attached.path);
@@ -304,16 +335,17 @@ impl Message {
                 return Ok(Source { object, place: None });
             }
             let known = self.lock().attached.get(&whole).cloned();
-            let parsed = match known {
-                Some(parsed) => parsed,
+            let places = match known {
+                Some(places) => places,
                 None => {
-                    let parsed = Arc::new(parse(content, &object).await?);
-                    self.lock().attached.insert(whole.clone(), Arc::clone(&parsed));
-                    parsed
+                    let (_, places) = parse(content, &object).await?;
+                    let places = Arc::new(places);
+                    self.lock().attached.insert(whole.clone(), Arc::clone(&places));
+                    places
                 }
             };
             let inner = Section { path: section.path[whole.path.len()..].into(), text: section.text };
-            return place(&object, &parsed, &inner);
+            return place(&object, &places, &inner);
         }
         let length = Length::Hint(part_octets(&self.root, section).unwrap_or(self.summary.size));
         Ok(Source { object: self.object(content, section, length), place: None })
@@ -331,14 +363,16 @@ impl Message {
     }
 }
 
-async fn parse(content: &Content, object: &Arc<Object>) -> Result<Parsed> {
+async fn parse(content: &Content, object: &Arc<Object>) -> Result<(Part, Places)> {
     let octets = content.read_all(object).await?;
     // Taking apart is work, not waiting: some 10 ms for a large message.
-    tokio::task::spawn_blocking(move || mime::parse(&octets)).await.map_err(|e| Error::Local(e.to_string().into()))
+    let parsed = tokio::task::spawn_blocking(move || mime::parse(&octets)).await;
+    let mime::Parsed { root, places: bodies, headers } = parsed.map_err(|e| Error::Local(e.to_string().into()))?;
+    Ok((root, Places { bodies, headers }))
 }
 
-fn place(object: &Arc<Object>, parsed: &Parsed, section: &Section) -> Result<Source> {
-    let places = if section.text == Text::Header { &parsed.headers } else { &parsed.places };
+fn place(object: &Arc<Object>, places: &Places, section: &Section) -> Result<Source> {
+    let places = if section.text == Text::Header { &places.headers } else { &places.bodies };
     let place = places.get(&section.path).ok_or_else(|| Error::protocol(format!("{section} is not in the message")))?;
     Ok(Source { object: Arc::clone(object), place: Some(place.start as u64..place.end as u64) })
 }
@@ -373,5 +407,61 @@ fn part_octets(root: &Part, section: &Section) -> Option<u64> {
             Body::Message(inner) => inner,
             Body::Leaf => return None,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::object::SharedName;
+    use crate::mail::envelope::{Head, Texts};
+    use crate::mail::flag::Flags;
+    use crate::mail::mailbox_name::MailboxName;
+    use crate::mail::uid::{Uid, UidValidity};
+
+    fn message(raw: &str, is_told: bool) -> Message {
+        let (uid, size) = (Uid::new(1).unwrap(), raw.len() as u64);
+        let summary = Summary::pack(Head::new(uid, 0, size, Flags::default(), 0), &Texts::default());
+        let mailbox = SharedName::new(MailboxName::new(b"INBOX"));
+        let locator = Locator { mailbox, validity: UidValidity(1), uid, size, shelf: None };
+        let whole = Arc::new(Object::new(1, locator, Section::message(), Length::Exact(size)));
+        let mime::Parsed { root, places: bodies, headers } = mime::parse(raw.as_bytes());
+        let here = || Origin::Here(Arc::new(Places { bodies, headers }));
+        Message::new(MailboxId(1), whole, summary, root, if is_told { Origin::Server } else { here() })
+    }
+
+    #[test]
+    fn a_message_weighs_what_is_kept_of_its_fields() {
+        const LONG: usize = 500_000;
+        let long = "x".repeat(LONG);
+        for field in [
+            format!("Content-Type: text/plain; foo={long}"),
+            format!("Content-Type: text/plain; {long}=foo"),
+            format!("Content-Disposition: inline; foo={long}"),
+            format!("Content-Disposition: {long}"),
+            format!("Content-ID: <{long}>"),
+        ] {
+            let name = &field[..30];
+            for raw in [
+                format!("{field}\r\n\r\nhello\r\n"),
+                format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{field}\r\n\r\nhello\r\n--b--\r\n"),
+                format!("Content-Type: message/rfc822\r\n\r\n{field}\r\n\r\nhello\r\n"),
+            ] {
+                let weight = message(&raw, true).weight();
+                assert!((LONG..LONG * 3).contains(&weight), "{name}: {weight}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_usual_message_weighs_a_few_kilobytes() {
+        let text = "Content-Type: text/plain; charset=utf-8\r\n\r\nhello\r\n";
+        let file =
+            "Content-Type: application/pdf; name=a.pdf\r\nContent-Disposition: attachment; filename=a.pdf\r\n\r\nx";
+        let two = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n{text}--b\r\n{file}\r\n--b--\r\n");
+        for (raw, most) in [("\r\nhello", 3200), (text, 3500), (&two, 4800)] {
+            let (told, here) = (message(raw, true).weight(), message(raw, false).weight());
+            assert!((2500..most).contains(&told) && (told..most + 300).contains(&here), "{told}, {here}: {raw}");
+        }
     }
 }

@@ -187,7 +187,7 @@ impl Account {
             content: Arc::new(Content::new(client.clone(), options.memory)),
             reading: Arc::default(),
             mailboxes: Mutex::default(),
-            messages: Cache::new(MESSAGES_BUDGET, |message| 1024 + 512 * message.entries.iter().len()),
+            messages: Cache::new(MESSAGES_BUDGET, |message| message.weight()),
             wholes: Mutex::new(LruCache::new(WHOLES)),
             list_flights: Flights::default(),
             sync_flights: Flights::default(),

@@ -22,11 +22,20 @@ const MAX_PARAMS: usize = 400;
 /// Parts of one RFC 2231 parameter: `name*0` to `name*99`.
 const MAX_SECTIONS: usize = 100;
 
+/// What two allocations take besides what is asked for, octets.
+const PARAM_OVERHEAD: usize = 32;
+
 /// Octets of one parameter's value that are looked at.
 const MAX_VALUE: usize = 10 * 1024;
 
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, PAD.with_decode_padding_mode(Indifferent).with_decode_allow_trailing_bits(true));
+
+/// Octets in memory of parameters, about.
+pub fn weight(params: &Params) -> usize {
+    let each = params.iter().map(|(name, value)| PARAM_OVERHEAD + name.len() + value.capacity()).sum::<usize>();
+    params.capacity() * size_of::<(Box<str>, Vec<u8>)>() + each
+}
 
 /// Decodes one raw header field body, or any text with encoded words in it: one line, blanks at both ends cut.
 ///

@@ -92,6 +92,20 @@ impl Part {
         header::parameter(&self.params, "charset").map(|c| c.to_ascii_lowercase()).filter(|c| !c.is_empty())
     }
 
+    /// Octets in memory with all that is in it, about. Names and parameters are as long as a server likes.
+    pub fn weight(&self) -> usize {
+        let disposition = self.disposition.as_ref();
+        let texts = [&self.media, &self.subtype, &self.content_id].map(|text| text.len()).iter().sum::<usize>()
+            + disposition.map_or(0, |(kind, params)| kind.len() + header::weight(params))
+            + header::weight(&self.params);
+        let inside = match &self.body {
+            Body::Leaf => 0,
+            Body::Multipart(parts) => parts.iter().map(Self::weight).sum(),
+            Body::Message(inner) => inner.weight(),
+        };
+        size_of::<Self>() + size_of_val(&*self.path) + texts + inside
+    }
+
     /// Was it sent as an attachment?
     pub fn is_attachment(&self) -> bool {
         self.disposition.as_ref().is_some_and(|(kind, _)| &**kind == "attachment")

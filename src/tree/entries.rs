@@ -128,6 +128,18 @@ impl Entries {
         self.list.iter()
     }
 
+    /// Octets of their names, sections and charsets in memory, about.
+    pub fn texts(&self) -> usize {
+        let texts = |entry: &EntryInfo| {
+            let charset = match &entry.content {
+                Content::Text { charset, .. } => charset.as_ref().map_or(0, String::capacity),
+                _ => 0,
+            };
+            entry.name.len() + charset + entry.content.section().map_or(0, |section| size_of_val(&*section.path))
+        };
+        self.list.iter().map(texts).sum()
+    }
+
     /// False when the message has more than [`MAX_PARTS`] parts, so that some are not shown.
     pub fn is_complete(&self) -> bool {
         self.complete

@@ -29,7 +29,7 @@ use super::object::{Length, Locator, Object};
 use super::recall::{keep_whole, kept_sections, put_kept, read_kept, recall};
 use super::stream;
 use crate::error::{Error, Result};
-use crate::imap::{Class, Client, FetchItem};
+use crate::imap::{Class, Client, FetchItem, Speed};
 use crate::mail::range::{BLOCK, blocks, plan_fetches};
 use crate::mail::section::Section;
 
@@ -99,9 +99,9 @@ impl Content {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
-    /// Is the line to the server slow?
-    pub fn is_slow(&self) -> bool {
-        self.client.is_slow()
+    /// What is known of the line to the server.
+    pub fn speed(&self) -> Speed {
+        self.client.speed()
     }
 
     /// A new object.

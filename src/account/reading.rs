@@ -15,6 +15,7 @@ use super::reader::{PartReader, Reader};
 use super::reads::Reads;
 use super::recall::{keep_whole, recall};
 use crate::error::{Error, Result};
+use crate::imap::Speed;
 use crate::mail::layout::{Indexer, Layout};
 use crate::mail::part::Encoding;
 use crate::mail::range::{GUESSED, LARGE, LOOKED, MAX_AHEAD};
@@ -44,10 +45,11 @@ const fn encoded(octets: u64) -> u64 {
     octets.div_ceil(57) * 78
 }
 
-/// Octets that are read ahead of each reader at the least, however many there are, and over a slow line: what somebody wants
-/// who comes when they have left is to come soon.
+/// Octets that are read ahead of each reader at the least, however many there are; over a slow line; and until it is known how
+/// fast it is: what somebody wants who comes when they have left is to come soon.
 const LEAST_AHEAD: u64 = 2 * 1024 * 1024;
 const SLOW_AHEAD: u64 = 1024 * 1024;
+const FIRST_AHEAD: u64 = 4 * 1024 * 1024;
 
 /// Octets of one message's header at the most.
 const HEADER_MAX: u64 = 16 * 1024 * 1024;
@@ -225,7 +227,11 @@ impl Reading {
     fn most_ahead(&self, content: &Content, part: &PartReader) -> u64 {
         let others = Arc::strong_count(&self.readers) - 1 - usize::from(part.follows.get().is_some());
         let share = (MAX_AHEAD / (others as u64 + 1)).max(LEAST_AHEAD);
-        if content.is_slow() { SLOW_AHEAD } else { share }
+        match content.speed() {
+            Speed::Slow => SLOW_AHEAD,
+            Speed::Unknown => share.min(FIRST_AHEAD),
+            Speed::Fast => share,
+        }
     }
 
     /// How decoded offsets map to encoded ones: with a look at both ends of the part where its encoding is regular,

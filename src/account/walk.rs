@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::Account;
 use super::message::Message;
 use super::reader::Reader;
+use crate::imap::Speed;
 use crate::mail::uid::Uid;
 use crate::mail::walk::{BUDGET, SLOW_BUDGET};
 use crate::mail::wants::Wants;
@@ -120,7 +121,7 @@ impl Account {
     /// Somebody asks for this of a message: what he will want next is fetched from now on. Will he mostly read on?
     pub(super) fn look_ahead(self: &Arc<Self>, (mailbox, uid): Id, wants: Wants) -> bool {
         let Ok(index) = self.index(mailbox) else { return false };
-        let budget = if self.client.is_slow() { SLOW_BUDGET } else { BUDGET };
+        let budget = if self.client.speed() == Speed::Slow { SLOW_BUDGET } else { BUDGET };
         let (fetches, reads_on) = index.walk(self.arrivals.now(), (uid, wants), budget);
         for fetch in fetches {
             let is_structure = fetch.wants == Wants::STRUCTURE;

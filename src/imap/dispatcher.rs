@@ -16,7 +16,7 @@ mod watching;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +29,7 @@ use super::dialect::Dialect;
 use super::flight::{Job, Load};
 use super::machine::Machine;
 use super::options::Options;
+use super::pace::Speed;
 use super::request::{Class, Command, Request};
 use super::response::Data;
 use super::server::{Event, Server};
@@ -343,7 +344,7 @@ impl Dispatcher {
         tokio::spawn(async move {
             // Metadata shrinks to a tenth. Bodies shrink by a quarter, and on a fast line deflating costs more than that: the
             // connections for them ask for it when one has seen that the line is slow.
-            let compress = place != Place::Bulk || counters.slow.load(Ordering::Relaxed);
+            let compress = place != Place::Bulk || counters.seen.speed() == Speed::Slow;
             let result = setup::open(&options, &counters, Some(&server), compress, trusts).await;
             let _ = opened.send((place, result));
         });
@@ -441,7 +442,7 @@ impl Dispatcher {
         if end.error.is_some() {
             self.lost = Some(Instant::now());
             // It may be another network.
-            self.counters.slow.store(false, Ordering::Relaxed);
+            self.counters.seen.set(Speed::Unknown);
         }
         self.watch_lost(id, end.error.as_ref());
         self.slots.retain(|s| s.id != id);

@@ -36,5 +36,6 @@ pub mod untagged;
 pub mod value;
 
 pub use options::{Credentials, Options, Tls};
+pub use pace::Speed;
 pub use pool::Client;
 pub use request::{Answer, Answers, Class, Command, Done, FetchItem, Request, Target};

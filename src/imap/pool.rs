@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::dispatcher::{Dispatcher, Order};
 use super::options::Options;
+use super::pace::Speed;
 use super::request::{self, Answer, Answers, Class, Command, Done, Request, Target};
 use super::response::{Data, Selected};
 use super::server::{Event, Login, Server, Stats, Watching};
@@ -73,9 +74,9 @@ impl Client {
         self.login
     }
 
-    /// Has one of the connections seen that the line is slow, since one was lost last?
-    pub fn is_slow(&self) -> bool {
-        self.counters.slow.load(Ordering::Relaxed)
+    /// What one of the connections has seen of the line last, since one was lost.
+    pub fn speed(&self) -> Speed {
+        self.counters.seen.speed()
     }
 
     /// Counters.

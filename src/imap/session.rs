@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::flight::Job;
 use super::machine::{Machine, Progress};
 use super::outbox::Outbox;
-use super::pace::Pace;
+use super::pace::{Pace, Speed};
 use super::server::Watching;
 use super::setup::Wire;
 use crate::error::{Error, Result};
@@ -212,7 +212,7 @@ impl Session {
         } else if self.machine.can_watch() && now >= self.used + CALM {
             self.machine.begin_watch();
         }
-        if self.wire.open.counters().slow.load(Ordering::Relaxed) {
+        if self.wire.open.counters().seen.speed() == Speed::Slow {
             self.machine.compress();
         }
         self.machine.pump();
@@ -272,8 +272,10 @@ impl Session {
         self.take_frames()?;
         while self.machine.take_part(&mut self.wire.framer) {}
         let under_way = self.wire.framer.progress();
-        if self.pace.is_slow(now, octets, under_way > 0) {
-            self.wire.open.counters().slow.store(true, Ordering::Relaxed);
+        // What is inflated comes faster than the line.
+        let is_true = |speed: &Speed| *speed == Speed::Slow || !self.wire.reader.is_inflating();
+        if let Some(speed) = self.pace.see(now, octets, under_way > 0).filter(is_true) {
+            self.wire.open.counters().seen.set(speed);
         }
         if under_way > 0 {
             // In the middle of a response octets are progress, as long as somebody may want them.

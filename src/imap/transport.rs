@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::options::Options;
+use super::pace::Seen;
 use crate::error::{Error, Result, printable};
 
 /// Longest time for one address to accept a connection; with several addresses the next one is tried after it.
@@ -48,8 +49,8 @@ pub struct Counters {
     pub logins: AtomicU64,
     /// How changes by others are heard of: a [`Watching`](super::server::Watching).
     pub watching: AtomicU8,
-    /// The line is slow, as one of them has seen since one was lost last: it is the same for all.
-    pub slow: AtomicBool,
+    /// What they have seen of the line since one was lost last.
+    pub seen: Seen,
     /// The newest failure of a connection, or of an attempt to make one.
     pub last_error: Mutex<Option<(SystemTime, Error)>>,
 }

@@ -65,9 +65,13 @@ impl Default for Sequential {
 }
 
 impl Sequential {
-    /// From now on no more is read ahead than this, and than [`MAX_AHEAD`].
+    /// From now on no more is read ahead than this, and than [`MAX_AHEAD`]. A window that was as large as it could be is again.
     pub fn bound(&mut self, most: u64) {
-        self.most = most.min(MAX_AHEAD);
+        let most = most.min(MAX_AHEAD);
+        if self.window >= self.most {
+            self.window = self.window.max(most);
+        }
+        self.most = most;
     }
 
     /// Takes note of a read and says what should be at hand or on its way: its own octets and, now and then, the window

@@ -36,14 +36,6 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).entries.peek(key).cloned()
     }
 
-    /// These go before all others.
-    pub fn demote(&self, keys: impl Iterator<Item = K>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.for_each(|key| {
-            inner.entries.demote(&key);
-        });
-    }
-
     /// Is it there? Changes no order.
     pub fn contains(&self, key: &K) -> bool {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).entries.contains(key)
@@ -78,10 +70,10 @@ mod tests {
         assert!(cache.get(&0).is_some());
         cache.put(3, vec![0; 100]);
         assert!(!cache.contains(&1) && cache.contains(&0) && cache.contains(&2) && cache.contains(&3));
-        cache.demote([3, 9].into_iter());
-        assert!(cache.peek(&0).is_some());
+        // A peek keeps nothing.
+        assert!(cache.peek(&2).is_some() && cache.get(&0).is_some());
         cache.put(5, vec![0; 100]);
-        assert!(!cache.contains(&3) && cache.contains(&0) && cache.contains(&2));
+        assert!(!cache.contains(&2) && cache.contains(&0) && cache.contains(&3));
         cache.put(4, vec![0; 10_000]);
         assert!(cache.contains(&4) && !cache.contains(&5));
     }

@@ -185,6 +185,7 @@ impl Content {
             Length::Exact(_) => {}
             Length::Hint(_) => learn_length(object, got),
         }
+        let octets = own(octets);
         if let Some(shelf) = &object.locator.shelf {
             shelf.put_whole(object.locator.uid, &object.section, octets.clone());
         }
@@ -212,13 +213,11 @@ impl Content {
             let to = usize::try_from(range.end - piece.start).unwrap_or(usize::MAX).min(piece.octets.len());
             // One block or piece is everything: hand it on without a copy.
             if at == range.start && piece.start + to as u64 >= range.end {
-                self.give_up(object, &range);
                 return Ok(piece.octets.slice(from..to));
             }
             out.extend_from_slice(&piece.octets[from..to]);
             at += (to - from) as u64;
         }
-        self.give_up(object, &range);
         Ok(out.freeze())
     }
 
@@ -228,18 +227,9 @@ impl Content {
         let range = blocks.start * BLOCK..(blocks.end * BLOCK).min(object.length().octets().max(range.end));
         let start = range.start;
         let octets = fetch_piece(&self.client, object, range, Class::Small, &self.ends_are_right).await?;
-        let piece = Piece { start, octets: Bytes::copy_from_slice(&octets) };
+        let piece = Piece { start, octets: own(octets) };
         keep(&self.blocks, object, &piece);
         Ok(piece)
-    }
-
-    /// Who reads a file through is done with what he was given, the block that he stopped in left out: when there is no room it
-    /// goes before what has come for him and others and was not read yet.
-    fn give_up(&self, object: &Object, range: &Range<u64>) {
-        if range.end - range.start > PEEK {
-            let ends = range.start / BLOCK..range.end / BLOCK;
-            self.blocks.demote(ends.map(|block| (object.id, block)));
-        }
     }
 
     /// Where the octets of `range` are or come from, in order; what is missing is on its way now.
@@ -287,7 +277,8 @@ impl Content {
         sources
     }
 
-    /// What is kept of a block. That somebody reads a file through keeps none of it any longer. A block that is read for itself gets a copy of its own, so that it does not keep all of its
+    /// What is kept of a block. That it is read by who reads a file through keeps it no longer: what comes for him next, and was
+    /// not read yet, goes after it. A block that is read for itself gets a copy of its own, so that it does not keep all of its
     /// piece from being given up.
     fn block(&self, object: u64, block: u64, peek: bool) -> Option<Piece> {
         if !peek {
@@ -329,9 +320,7 @@ impl Content {
                 Some(octets) => octets,
                 None => fetch_piece(&client, &object, range, class, &ends_are_right).await?,
             };
-            // A small one is a slice of what was read at once from the connection, and would keep all of that.
-            let octets = if octets.len() as u64 <= BULK { Bytes::copy_from_slice(&octets) } else { octets };
-            let piece = Piece { start, octets };
+            let piece = Piece { start, octets: own(octets) };
             keep(&cache, &object, &piece);
             put_kept(&object, start, &piece.octets);
             Ok(piece)
@@ -402,6 +391,11 @@ impl Content {
         }
         Ok(found)
     }
+}
+
+/// Memory of its own for what is small: it is a slice of what was read at once from the connection, and would keep all of that.
+fn own(octets: Bytes) -> Bytes {
+    if octets.len() as u64 <= BULK { Bytes::copy_from_slice(&octets) } else { octets }
 }
 
 /// The octets of `range`, as far as there are any.

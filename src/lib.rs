@@ -74,13 +74,14 @@
 //! | what waits to be written there | `store` | 8 MiB of octets, a million rows |
 //! | open files of octets | `store` | 64 |
 //! | the connection that reads the database, and who waits for it | `store::reader`, one thread at a time | each who asks, once |
-//! | encoded octets | `account::content`, blocks of 8 KiB | 32 MiB, least recently used go |
+//! | encoded octets | `account::content`, blocks of 8 KiB | 32 MiB; of what is read through the oldest go, else the least recently used |
+//! | what is read ahead in open files | `account::reading` | 16 MiB in all, 2 for each at the least; 4 until the line is known, 1 over a slow one |
 //! | sections that the server gives only whole | `account::content` | 32 MiB, and the newest whatever it has |
 //! | converted texts and headers | `account::reading` | 16 MiB |
 //! | offsets of encoded bodies | `account::reading` | 1024 parts |
 //! | what searches found, and what is kept of structures for them | `account::search` | 8 MiB, 16 MiB |
 //! | numbers of searches, and the messages of the newest | `fs::search` | 4096, 64 |
-//! | who walks a mailbox, and what is ahead of him | `mail::walk`, in the mailbox's index | 12 walkers a mailbox, about 8 MiB ahead of each |
+//! | who walks a mailbox, and what is ahead of him | `mail::walk`, in the mailbox's index | 12 walkers a mailbox, about 8 MiB ahead of each, 1 over a slow line |
 //! | open files | `fs`, by handle | the kernel's |
 //! | names and inode numbers that were given in this mount (a moved message's old ones) | `fs::alias` | one a move, while the mount lives |
 //! | parts that were removed, or are still to be created, in a message | `fs::remove`, `fs::copying` | 5 s, 60 s after the last |

@@ -94,6 +94,19 @@ async fn a_connection_that_lost_its_way_with_a_mailbox_is_given_up() {
     }
 }
 
+/// Dovecot makes some mailboxes when they are first selected, and two connections may be at that.
+#[tokio::test]
+async fn a_mailbox_that_another_connection_makes_is_selected_once_more() {
+    let refuse = |number: usize, tag: &str, command: &str| {
+        let first = number == 0 && command.starts_with("SELECT");
+        first.then(|| format!("{tag} NO [ALREADYEXISTS] Mailbox already exists\r\n"))
+    };
+    let (port, _) = server(|_| false, refuse).await;
+    let client = client(port, 1).await.unwrap();
+    assert_eq!(read(&client, "Drafts", 1, Class::Small).await.unwrap(), 1);
+    client.run(mailbox("Sent", None), Command::Select, Class::Small, 1000).await.unwrap();
+}
+
 /// When a network goes, it may take the next connection with it, before its greeting or in its login.
 #[tokio::test]
 async fn one_more_that_is_lost_right_after_another_does_not_mean_that_the_server_is_away() {

@@ -82,11 +82,14 @@ impl Machine {
     pub(super) fn selected(&mut self, selecting: Selecting, refusal: Refusal) -> Result<()> {
         let was_open = selecting.name.as_ref().is_some_and(|name| self.opened.contains(name));
         let is_odd = refusal.status != Status::Ok && refusal.code.is_none();
-        // Dovecot 2.3 goes on saying so on a connection that knew a mailbox which was deleted and made again.
-        if was_open && is_odd && refusal::command(&refusal) != Error::NotFound {
+        let error = refusal::command(&refusal);
+        // Dovecot 2.3 goes on saying so on a connection that knew a mailbox which was deleted and made again. It also makes some
+        // mailboxes when they are first selected, and refuses to select one that another connection makes at that moment.
+        let is_made = refusal.status != Status::Ok && error == Error::Exists;
+        if is_made || was_open && is_odd && error != Error::NotFound {
             // Who asked for it asks elsewhere.
             self.selecting = Some(selecting);
-            return Err(Error::offline("a mailbox that could be selected no longer can"));
+            return Err(Error::offline("a mailbox that can be selected is refused"));
         }
         let Selecting { name, job, mut found, watches, .. } = selecting;
         // A server that refuses UNSELECT has nothing selected.

@@ -217,6 +217,10 @@ impl Content {
             }
             out.extend_from_slice(&piece.octets[from..to]);
             at += (to - from) as u64;
+            // What was fetched alone may have brought what others are still to bring.
+            if at >= range.end {
+                break;
+            }
         }
         Ok(out.freeze())
     }

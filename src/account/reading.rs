@@ -75,7 +75,7 @@ pub struct Reading {
     text_flights: Flights<TextKey, Bytes>,
     batch_flights: Flights<(MailboxId, u32), ()>,
     layout_flights: Flights<(u64, u64), Arc<Layout>>,
-    /// Held by each reader that is read ahead of.
+    /// Held by each reader that is read ahead of, and by this.
     readers: Arc<()>,
 }
 
@@ -225,8 +225,10 @@ impl Reading {
 
     /// How many octets may be read ahead of a reader: those of all of them are to be kept in memory until they are read.
     fn most_ahead(&self, content: &Content, part: &PartReader) -> u64 {
-        let others = Arc::strong_count(&self.readers) - 1 - usize::from(part.follows.get().is_some());
-        let share = (MAX_AHEAD / (others as u64 + 1)).max(LEAST_AHEAD);
+        // Looked at before they are counted: another read of this file may make it one of them in between.
+        let is_one = usize::from(part.follows.get().is_some());
+        let readers = Arc::strong_count(&self.readers) - is_one;
+        let share = (MAX_AHEAD / readers as u64).max(LEAST_AHEAD);
         match content.speed() {
             Speed::Slow => SLOW_AHEAD,
             Speed::Unknown => share.min(FIRST_AHEAD),

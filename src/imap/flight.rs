@@ -137,7 +137,9 @@ impl Job {
     pub fn finish(self, result: Result<Done>) {
         let result = match result {
             // Of whether it was done the first time a refusal of the second says nothing. No UID of then means anything now.
-            Err(error) if self.doubtful && error != Error::Stale => Err(Error::Uncertain(error.to_string().into())),
+            Err(error) if self.doubtful && !matches!(error, Error::Stale | Error::Uncertain(_)) => {
+                Err(Error::Uncertain(error.to_string().into()))
+            }
             mut result => {
                 if let Ok(Done { selected: Some(selected), .. }) = &mut result {
                     selected.connection = self.connection;

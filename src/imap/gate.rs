@@ -167,10 +167,10 @@ impl Inner {
     }
 
     fn meet_status(&mut self, status: Status, code: Option<Code>, text: Bytes) -> Result<()> {
-        if status == Status::Bye {
-            return Err(refusal::bye(&Refusal { status, code, text }));
-        }
         let told = Refusal { status, code, text };
+        if status == Status::Bye {
+            return Err(refusal::bye(&told));
+        }
         told.show_alert();
         if let Some(Code::Capability(capabilities)) = &told.code {
             self.capabilities = Some(capabilities.clone());

@@ -1,7 +1,6 @@
 //! How fast a line is: octets a second while the server is in the middle of telling something.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -70,7 +69,7 @@ impl Pace {
         }
         self.last = goes_on.then_some(now);
         let is_slower = |than: u64| self.octets as f64 <= self.time.as_secs_f64() * than as f64;
-        let line = match self.octets {
+        let speed = match self.octets {
             ENOUGH.. if is_slower(SLOW) => Speed::Slow,
             ENOUGH.. => Speed::Fast,
             SOON.. if !is_slower(SLOW * QUICK) => Speed::Fast,
@@ -78,7 +77,7 @@ impl Pace {
             _ => return None,
         };
         *self = Self { last: self.last, ..Self::default() };
-        Some(line)
+        Some(speed)
     }
 }
 

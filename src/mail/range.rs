@@ -37,7 +37,8 @@ pub const GUESSED: u64 = 240 * 1024;
 /// 1. `r.start == offset`, or where the read begins that was held back, if that ends at `offset`; `r.end >= offset + len`;
 /// 2. the first read and one that jumps get just what they ask for: `r.end == offset + len`; but for one
 ///    near the start of the file that goes on to [`ADVISED`], which gets all that may be had;
-/// 3. `r.end - (offset + len)` is [`MAX_AHEAD`] at the most, or what [`Sequential::bound`] told, and never more than sixteen times what was asked for since the last jump;
+/// 3. `r.end - (offset + len)` is what [`Sequential::bound`] told at the most, [`MAX_AHEAD`] without that; and, as long as it was
+///    not raised, never more than sixteen times what was asked for since the last jump;
 /// 4. `r.end <= LOOKED` while `offset + len <= LOOKED`, and the same with [`GUESSED`];
 /// 5. one read of a handle is held back at the most, none that is the first, begins before [`LOOK`] or is less than
 ///    [`LARGE`], and none of a handle whose first read is as much.

@@ -80,13 +80,12 @@ impl Machine {
 
     /// SELECT has its answer, and with it what was sent or waits behind it.
     pub(super) fn selected(&mut self, selecting: Selecting, refusal: Refusal) -> Result<()> {
+        // Dovecot 2.3 goes on saying so on a connection that knew a mailbox which was deleted and made again.
         let was_open = selecting.name.as_ref().is_some_and(|name| self.opened.contains(name));
-        let is_odd = refusal.status != Status::Ok && refusal.code.is_none();
-        let error = refusal::command(&refusal);
-        // Dovecot 2.3 goes on saying so on a connection that knew a mailbox which was deleted and made again. It also makes some
-        // mailboxes when they are first selected, and refuses to select one that another connection makes at that moment.
-        let is_made = refusal.status != Status::Ok && error == Error::Exists;
-        if is_made || was_open && is_odd && error != Error::NotFound {
+        let is_lost = || was_open && refusal.code.is_none() && refusal::command(&refusal) != Error::NotFound;
+        // It also makes some mailboxes when they are first selected, and refuses one that another connection makes just then.
+        let is_made = refusal.code == Some(Code::AlreadyExists) && !selecting.watches;
+        if refusal.status != Status::Ok && (is_made || is_lost()) {
             // Who asked for it asks elsewhere.
             self.selecting = Some(selecting);
             return Err(Error::offline("a mailbox that can be selected is refused"));

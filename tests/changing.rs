@@ -212,6 +212,10 @@ fn a_moved_message_answers_to_its_old_name() {
         assert_eq!(data, build::noise(50_000, 3), "{args:?}");
         assert_eq!(names(&mount.join("INBOX")), BTreeSet::new());
         // Under its new name, and that alone, it is listed.
+        // Queued, others see it when all has been done.
+        if !args.is_empty() {
+            settle(&mount);
+        }
         let new = uids(&account, "Archive")[1];
         assert_eq!(names(&mount.join("Archive")).len(), 2);
         let message = mount.message("Archive", new);
